@@ -1,0 +1,184 @@
+/*
+ * journal.h - the port to the write-ahead log. wal implements it on LMDB; tests/fakes in memory.
+ *
+ * Life of an event here: journal_append() hands a request's events over, journal_kick() wakes the
+ * committer once for all that were handed over, the committer gives sequence numbers, settles
+ * duplicates and makes the group durable, tells the observer, raises the durable watermark and calls
+ * each append's done(). Only then may anybody be told that the event is stored (P1).
+ *
+ * Sequence numbers are gap-free, start at 1 and are never reused; 0 means none. They are dealt to
+ * partitions in stripes of JOURNAL_STRIPE: partition(seq) = ((seq - 1) / JOURNAL_STRIPE) % partitions.
+ */
+#ifndef SLUICE_CORE_JOURNAL_H
+#define SLUICE_CORE_JOURNAL_H
+
+#include "core/base.h"
+#include "core/buffer.h"
+#include "core/err.h"
+#include "core/event.h"
+#include "core/metrics.h"
+#include "core/slice.h"
+
+enum {
+    JOURNAL_STRIPE = 1024,
+    JOURNAL_PARTITIONS_MAX = 64,
+    JOURNAL_NODE_ID_SIZE = 16,
+};
+
+/* One event on its way into the log. The first part is the producer's, the second the committer's. */
+struct append_event {
+    struct span body; /* event_encode()d bytes, owned by the producer until done() */
+    bool has_key;     /* the client chose the id: check and remember KEY */
+    uint8_t key[EVENT_KEY_SIZE];
+    uint32_t content_crc;
+
+    uint64_t seq;   /* its own, or the first one's when it is a duplicate */
+    bool duplicate; /* the key is known: nothing was stored for this event */
+    bool mismatch;  /* duplicate whose content differs from the first one's */
+};
+
+/*
+ * A request's events: logged and answered together. Owned by the journal from a successful
+ * journal_append() until done(), which is called exactly once, on the committer's thread, and
+ * must only hand the append back to its owner's thread.
+ */
+struct append {
+    struct append *next; /* the journal's while it owns the append */
+    struct append_event *events;
+    uint32_t count;     /* > 0 */
+    size_t body_bytes;  /* sum of the bodies' lengths */
+    void (*done)(struct append *append);
+    void *owner; /* done()'s, the journal does not touch it */
+    /*
+     * Set before done(): ERR_OK all is durable. ERR_FULL, ERR_FAILED: surely nothing was stored.
+     * ERR_UNKNOWN: the commit's last write failed; a retry with the same id is safe.
+     */
+    enum err result;
+};
+
+enum outcome {
+    OUTCOME_STORED,    /* the sink holds its row */
+    OUTCOME_DUPLICATE, /* the sink knows the id from before the log's own window */
+    OUTCOME_DEAD,      /* the sink refused the row, it holds a dead letter */
+};
+
+struct batch_event {
+    uint64_t seq;
+    struct event event; /* borrows from the batch */
+    enum outcome outcome;
+    int reject_code;         /* OUTCOME_DEAD: the sink's own error number ... */
+    char reject_reason[256]; /* ... and its words */
+};
+
+/* Records of one partition, in order: all that partition's records in (after_seq, to_seq]. */
+struct batch {
+    uint32_t partition;
+    uint64_t after_seq;
+    uint64_t to_seq;
+    struct batch_event *events;
+    size_t count;
+    size_t capacity;
+    struct buffer bytes;    /* what the events borrow from */
+    struct slice_set delta; /* filled by batch_fold() */
+};
+
+struct batch_limits {
+    size_t events_max;
+    size_t bytes_max; /* at least one event is always given */
+    uint64_t to_seq;  /* no record beyond this; UINT64_MAX for no bound */
+};
+
+/* A batch is reused: clear empties it and keeps its memory, free releases it. */
+void batch_clear(struct batch *batch);
+void batch_free(struct batch *batch);
+
+/* Fills batch->delta from the measured events whose outcome is OUTCOME_STORED. */
+MUST_CHECK enum err batch_fold(struct batch *batch, const struct slice_rules *rules);
+
+/* A view of EVENTS [first, first + count) of BATCH as a batch of its own; owns only its delta. */
+struct batch batch_part(const struct batch *batch, size_t first, size_t count);
+
+struct journal_stats {
+    uint64_t durable_seq;
+    uint64_t oldest_seq; /* oldest record still in the log, 0 when empty */
+    uint64_t pending_events;
+    int64_t oldest_pending_us; /* created_at of the oldest record not yet replicated, 0 when none */
+    uint64_t bytes;            /* live pages */
+    uint64_t bytes_limit;
+    uint64_t queued_events;
+    uint64_t id_window_events; /* ids the journal can recognise as repeats */
+    int64_t oldest_reader_us;  /* age of the oldest open read, 0 when none */
+    bool full;
+    bool failed;
+};
+
+struct journal_ops {
+    /*
+     * Hands APPEND over. Any thread. On any error the caller still owns it:
+     * ERR_AGAIN queue full, ERR_FULL log full, ERR_FAILED latched, ERR_CLOSED stopping.
+     */
+    enum err (*append)(void *self, struct append *append);
+
+    /* Wakes the committer; call once after a run of appends. Any thread. */
+    void (*kick)(void *self);
+
+    /* Highest seq that survives power loss; only rises. Any thread. */
+    uint64_t (*durable_seq)(void *self);
+
+    /*
+     * Waits until durable_seq >= SEQ: ERR_OK; ERR_TIMEOUT after TIMEOUT_MS (negative: no limit);
+     * ERR_CLOSED once journal_wake_all() or a stop has been called.
+     */
+    enum err (*wait_durable)(void *self, uint64_t seq, int timeout_ms);
+
+    /*
+     * Copies records of PARTITION after AFTER_SEQ into *OUT (cleared first) and ends its read before
+     * returning. ERR_NOT_FOUND: none durable yet. ERR_CORRUPT: a checksum does not match; logged
+     * with its seq. Thread: that partition's replicator.
+     */
+    enum err (*read)(void *self, uint32_t partition, uint64_t after_seq,
+                     const struct batch_limits *limits, struct batch *out);
+
+    /* Last seq of PARTITION the journal knows to be in the sink. Any thread. */
+    uint64_t (*replicated_seq)(void *self, uint32_t partition);
+
+    /*
+     * Notes durably that PARTITION is in the sink up to TO_SEQ and folds DELTA into the log's own
+     * history of slices, in one commit; frees space for trimming. Waits for the commit. Works also when the
+     * log is full. Thread: that partition's replicator.
+     */
+    enum err (*advance)(void *self, uint32_t partition, uint64_t to_seq,
+                        const struct slice_set *delta);
+
+    void (*stats)(void *self, struct journal_stats *out); /* any thread */
+};
+
+struct journal {
+    const struct journal_ops *ops;
+    void *self;
+    uint32_t partitions;
+    uint8_t node_id[JOURNAL_NODE_ID_SIZE];
+    uint64_t epoch; /* raised durably at each start */
+    struct metric_histogram *commit_seconds; /* time of one commit; may be NULL */
+    struct metric_histogram *group_events;   /* events in one commit; may be NULL */
+};
+
+/*
+ * Told, on the committer's thread, after a group is durable and before anybody learns of it. Must
+ * not block.
+ */
+struct journal_observer {
+    void (*durable)(void *self, const struct append_event *event);
+    void *self;
+};
+
+static inline uint32_t
+journal_partition_of(uint64_t seq, uint32_t partitions)
+{
+    return (uint32_t)(((seq - 1) / JOURNAL_STRIPE) % partitions);
+}
+
+/* How many sequence numbers in [1, seq] belong to PARTITION. */
+uint64_t journal_partition_count(uint64_t seq, uint32_t partition, uint32_t partitions);
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * server.h - the HTTP front: llhttp on libuv loops, one thread per loop, SO_REUSEPORT listeners.
+ *
+ * A connection belongs to one loop for its whole life; nobody else touches it. A request that
+ * stores something travels to the journal as a struct append and comes back to its loop by one queue
+ * and one wake-up per group. Every size, count and time has a limit here and a refusal of its own.
+ */
+#ifndef SLUICE_HTTP_SERVER_H
+#define SLUICE_HTTP_SERVER_H
+
+#include "core/base.h"
+#include "core/clock.h"
+#include "core/err.h"
+#include "core/journal.h"
+#include "core/replicator.h"
+#include "core/slices.h"
+#include "core/slo.h"
+
+struct server_config {
+    const char *host;
+    uint16_t port; /* 0: the kernel picks one, see server_port() */
+    uint32_t threads;
+    size_t body_bytes_max;
+    size_t event_bytes_max;
+    size_t buffered_bytes_max; /* request bodies of all connections together; beyond it 503 */
+    uint32_t connections_max;  /* all loops together */
+    int read_timeout_ms;       /* a request must be complete this long after its first byte */
+    int idle_timeout_ms;       /* between requests */
+    int64_t future_skew_max_us;
+    bool ready_requires_db;
+    bool has_db;
+};
+
+/* What the routes work with; all borrowed for the server's life. */
+struct server_deps {
+    struct journal *journal;
+    struct slices *slices;
+    const struct slo_config *slo;
+    const struct clock *clock;
+    struct replicator *const *replicators; /* one per partition; count 0 without a database */
+    uint32_t replicator_count;
+};
+
+struct server;
+
+/* Binds and listens; ERR_IO (logged) when the address cannot be had. Accepts nothing yet. */
+MUST_CHECK enum err server_open(struct server **out, const struct server_config *config,
+                                const struct server_deps *deps);
+
+/* Starts the loops' threads. */
+MUST_CHECK enum err server_start(struct server *server);
+
+/* The port listened on. */
+uint16_t server_port(const struct server *server);
+
+/*
+ * Graceful stop: /ready answers 503 at once; after GRACE_MS the listeners close, idle connections are
+ * closed, open requests get at most DEADLINE_MS to finish. Then the loops end and are joined. The
+ * journal must still be running.
+ */
+void server_stop(struct server *server, int grace_ms, int deadline_ms);
+
+void server_close(struct server *server); /* stopped or never started; NULL allowed */
+
+#endif
