@@ -153,6 +153,10 @@ compile_commands.json: ## how each file is compiled, for editors
 	  $(firstword $(COMPILED)),$(source)),$(comma))$(call compile_command,$(source)))])
 	@:
 
+.PHONY: print-cppflags
+print-cppflags:
+	@echo '$(CPPFLAGS_ALL)'
+
 .PHONY: clean
 clean: ## remove what was built (not var/, the data of `make run`)
 	rm -rf build compile_commands.json
