@@ -40,6 +40,9 @@ PLAN = {
 DEADLINE = {"unit": 60, "fuzz": 60, "integration": 120, "blackbox": 300, "crash": 900}
 DEADLINE_FACTOR = {"asan": 3, "tsan": 5}
 
+# Sanitizer builds repeat the drills to look for reports, not to meet more moments: small sizes do.
+SHORT_DRILLS = {"KILL_ROUNDS": "3", "KILL_EVENTS": "5000", "POWER_ROUNDS": "2", "DB_ROUNDS": "2"}
+
 # Groups whose programs share something (a database, the disk's sync) run one after the other.
 PARALLEL = ("unit", "fuzz")
 
@@ -341,6 +344,8 @@ class Runner:
         # SLUICE_BIN and the factor are for the drills, which start the server themselves.
         environment = dict(os.environ, SLUICE_BIN=os.path.join(ROOT, "build", config, "sluice"),
                            DRILL_DEADLINE_FACTOR=str(DEADLINE_FACTOR.get(config, 1)))
+        if config in DEADLINE_FACTOR:
+            environment = {**SHORT_DRILLS, **environment}
         if group == "integration":
             variables = self.start_database(config)
             if variables is None:
