@@ -59,6 +59,9 @@ $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+# The assembler reads the page in, so the compiler's dependency files do not know of it.
+$(BUILD)/http/dashboard.o: $(wildcard http/dashboard.*)
+
 # Debian's generated parser: strict mode, and apart from our warnings.
 $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c Makefile
 	$(call say,CC,$<)

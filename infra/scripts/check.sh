@@ -77,8 +77,27 @@ check_shell() {
     shellcheck -x "${scripts[@]}"
 }
 
+# README lists the settings the program has, and no link between the pages is broken.
+check_docs() {
+    local failed=0 page link
+    "$MAKE" --no-print-directory -j"$jobs" CONFIG=debug all || return 1
+    build/debug/sluice --help | sed -nE 's/^  ([A-Z][A-Z_]+) .*/\1/p' | sort >"$work/has"
+    sed -nE 's/^\| `([A-Z][A-Z_]+)`.*/\1/p' README.md | sort >"$work/told"
+    diff "$work/has" "$work/told" || {
+        printf 'README.md does not list the settings of sluice --help\n'
+        failed=1
+    }
+    while IFS=: read -r page link; do
+        [ -e "$(dirname "$page")/$link" ] || {
+            printf '%s: there is no %s\n' "$page" "$link"
+            failed=1
+        }
+    done < <(grep -oHE '\]\([^)#:]+\)' ./*.md ./*/README.md | sed 's/](//; s/)$//')
+    return "$failed"
+}
+
 steps=("$@")
-[ $# -gt 0 ] || steps=(format includes headers gcc clang tidy cppcheck shell)
+[ $# -gt 0 ] || steps=(format includes headers gcc clang tidy cppcheck shell docs)
 for step in "${steps[@]}"; do
     began=$SECONDS
     if "check_$step" >"$work/output" 2>&1; then
