@@ -82,6 +82,7 @@ check_docs() {
     local failed=0 page link
     "$MAKE" --no-print-directory -j"$jobs" CONFIG=debug all || return 1
     build/debug/sluice --help | sed -nE 's/^  ([A-Z][A-Z_]+) .*/\1/p' | sort >"$work/has"
+    # shellcheck disable=SC2016  # the backquotes are Markdown's
     sed -nE 's/^\| `([A-Z][A-Z_]+)`.*/\1/p' README.md | sort >"$work/told"
     diff "$work/has" "$work/told" || {
         printf 'README.md does not list the settings of sluice --help\n'
