@@ -127,7 +127,7 @@ ci: ## check, then the tests in release, asan and tsan builds
 	@$(MAKE) --no-print-directory test TEST_CONFIGS="release asan tsan"
 
 .PHONY: fuzz
-fuzz: ## fuzz each input for FUZZ_SECONDS (60); what is found new joins fuzz/corpus
+fuzz: ## fuzz each input for FUZZ_SECONDS (60), from fuzz/corpus
 	@$(DEPENDENCIES) build fuzz
 	@$(MAKE) --no-print-directory CONFIG=fuzz CC=clang fuzz-programs
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) infra/scripts/fuzz.sh $(FUZZ_NAMES)
