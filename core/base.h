@@ -52,7 +52,8 @@ span_is(struct span a, const char *text)
     return span_equal(a, span_of(text));
 }
 
-/* Narrowing that cannot lose bits unseen: in a log nearly every integer is a length or a position. */
+/* Narrowing that cannot lose bits unseen: in a log nearly every integer is a length or a position.
+ */
 static inline uint32_t
 narrow_u32(uint64_t value)
 {

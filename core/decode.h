@@ -1,8 +1,9 @@
 /*
  * decode.h - from a request's bytes to one canonical event, or to a refusal a client can act on.
  *
- * Knows the four shapes T, G, A and C (API.md section 3). JSON is checked strictly (RFC 8259, valid UTF-8, no
- * duplicate member names, bounded depth) and objects are kept as the bytes that came. Any thread.
+ * Knows the four shapes T, G, A and C (API.md section 3). JSON is checked strictly (RFC 8259, valid
+ * UTF-8, no duplicate member names, bounded depth) and objects are kept as the bytes that came. Any
+ * thread.
  */
 #ifndef SLUICE_CORE_DECODE_H
 #define SLUICE_CORE_DECODE_H
@@ -21,13 +22,16 @@ struct decode_input {
     enum decode_route route;
     struct span body;
     struct span tenant;
-    struct span idempotency_key; /* the header's value as it came, bare or quoted; absent when none */
-    struct span trace_id;        /* absent or 32 hex digits */
+    struct span
+        idempotency_key;  /* the header's value as it came, bare or quoted; absent when none */
+    struct span trace_id; /* absent or 32 hex digits */
     int64_t now_us;
     int64_t future_skew_max_us;
 };
 
-enum { DECODE_DEPTH_MAX = 64 };
+enum {
+    DECODE_DEPTH_MAX = 64
+};
 
 struct decode_error {
     const char *code;  /* "invalid_json" or "validation_error" (API.md's codes) */
@@ -35,8 +39,8 @@ struct decode_error {
 };
 
 /*
- * Fills *OUT, which borrows from INPUT's spans and from SCRATCH (appended to, never cleared; it must stay
- * untouched while *OUT is used). ERR_INVALID with *ERROR filled; ERR_NO_MEMORY.
+ * Fills *OUT, which borrows from INPUT's spans and from SCRATCH (appended to, never cleared; it
+ * must stay untouched while *OUT is used). ERR_INVALID with *ERROR filled; ERR_NO_MEMORY.
  */
 MUST_CHECK enum err decode_event(const struct decode_input *input, struct buffer *scratch,
                                  struct event *out, struct decode_error *error);

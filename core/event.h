@@ -14,9 +14,9 @@
 
 enum {
     EVENT_VERSION = 1,
-    EVENT_NAME_MAX = 255,  /* bytes of any name, id or key */
-    EVENT_KEY_SIZE = 16,   /* bytes of the idempotency key */
-    EVENT_TRACE_MAX = 32,  /* hex digits of a W3C trace id */
+    EVENT_NAME_MAX = 255, /* bytes of any name, id or key */
+    EVENT_KEY_SIZE = 16,  /* bytes of the idempotency key */
+    EVENT_TRACE_MAX = 32, /* hex digits of a W3C trace id */
 };
 
 /* Which reference system's shape the request had; decides the answer's form. */
@@ -37,11 +37,11 @@ struct event {
     int64_t occurred_at_us;
     int64_t created_at_us;       /* when the server took it */
     uint8_t key[EVENT_KEY_SIZE]; /* event_key(tenant, id); zeros unless id_by_client */
-    uint32_t content_crc;        /* CRC32C of the request's own bytes, tells a repeat from a mismatch */
-    struct span tenant;          /* 1-255 bytes */
-    struct span id;              /* 1-255 bytes */
-    struct span name;            /* 1-255 bytes */
-    struct span service;         /* absent or 1-255 bytes; so are the next three */
+    uint32_t content_crc; /* CRC32C of the request's own bytes, tells a repeat from a mismatch */
+    struct span tenant;   /* 1-255 bytes */
+    struct span id;       /* 1-255 bytes */
+    struct span name;     /* 1-255 bytes */
+    struct span service;  /* absent or 1-255 bytes; so are the next three */
     struct span channel;
     struct span campaign_id;
     struct span user_id;

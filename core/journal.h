@@ -3,11 +3,12 @@
  *
  * Life of an event here: journal_append() hands a request's events over, journal_kick() wakes the
  * committer once for all that were handed over, the committer gives sequence numbers, settles
- * duplicates and makes the group durable, tells the observer, raises the durable watermark and calls
- * each append's done(). Only then may anybody be told that the event is stored (P1).
+ * duplicates and makes the group durable, tells the observer, raises the durable watermark and
+ * calls each append's done(). Only then may anybody be told that the event is stored (P1).
  *
  * Sequence numbers are gap-free, start at 1 and are never reused; 0 means none. They are dealt to
- * partitions in stripes of JOURNAL_STRIPE: partition(seq) = ((seq - 1) / JOURNAL_STRIPE) % partitions.
+ * partitions in stripes of JOURNAL_STRIPE: partition(seq) = ((seq - 1) / JOURNAL_STRIPE) %
+ * partitions.
  */
 #ifndef SLUICE_CORE_JOURNAL_H
 #define SLUICE_CORE_JOURNAL_H
@@ -25,7 +26,8 @@ enum {
     JOURNAL_NODE_ID_SIZE = 16,
 };
 
-/* One event on its way into the log. The first part is the producer's, the second the committer's. */
+/* One event on its way into the log. The first part is the producer's, the second the committer's.
+ */
 struct append_event {
     struct span body; /* event_encode()d bytes, owned by the producer until done() */
     bool has_key;     /* the client chose the id: check and remember KEY */
@@ -45,8 +47,8 @@ struct append_event {
 struct append {
     struct append *next; /* the journal's while it owns the append */
     struct append_event *events;
-    uint32_t count;     /* > 0 */
-    size_t body_bytes;  /* sum of the bodies' lengths */
+    uint32_t count;    /* > 0 */
+    size_t body_bytes; /* sum of the bodies' lengths */
     void (*done)(struct append *append);
     void *owner; /* done()'s, the journal does not touch it */
     /*
@@ -132,9 +134,9 @@ struct journal_ops {
     enum err (*wait_durable)(void *self, uint64_t seq, int timeout_ms);
 
     /*
-     * Copies records of PARTITION after AFTER_SEQ into *OUT (cleared first) and ends its read before
-     * returning. ERR_NOT_FOUND: none durable yet. ERR_CORRUPT: a checksum does not match; logged
-     * with its seq. Thread: that partition's replicator.
+     * Copies records of PARTITION after AFTER_SEQ into *OUT (cleared first) and ends its read
+     * before returning. ERR_NOT_FOUND: none durable yet. ERR_CORRUPT: a checksum does not match;
+     * logged with its seq. Thread: that partition's replicator.
      */
     enum err (*read)(void *self, uint32_t partition, uint64_t after_seq,
                      const struct batch_limits *limits, struct batch *out);
@@ -144,8 +146,8 @@ struct journal_ops {
 
     /*
      * Notes durably that PARTITION is in the sink up to TO_SEQ and folds DELTA into the log's own
-     * history of slices, in one commit; frees space for trimming. Waits for the commit. Works also when the
-     * log is full. Thread: that partition's replicator.
+     * history of slices, in one commit; frees space for trimming. Waits for the commit. Works also
+     * when the log is full. Thread: that partition's replicator.
      */
     enum err (*advance)(void *self, uint32_t partition, uint64_t to_seq,
                         const struct slice_set *delta);
@@ -158,7 +160,7 @@ struct journal {
     void *self;
     uint32_t partitions;
     uint8_t node_id[JOURNAL_NODE_ID_SIZE];
-    uint64_t epoch; /* raised durably at each start */
+    uint64_t epoch;                          /* raised durably at each start */
     struct metric_histogram *commit_seconds; /* time of one commit; may be NULL */
     struct metric_histogram *group_events;   /* events in one commit; may be NULL */
 };

@@ -20,7 +20,9 @@ struct metric_counter {
 void metric_add(struct metric_counter *counter, uint64_t amount);
 uint64_t metric_value(const struct metric_counter *counter);
 
-enum { METRIC_BUCKETS_MAX = 24 };
+enum {
+    METRIC_BUCKETS_MAX = 24
+};
 
 /* Classic histogram with fixed upper bounds; bucket counts are not cumulative in memory. */
 struct metric_histogram {

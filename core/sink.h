@@ -16,7 +16,8 @@ enum sink_result {
     SINK_APPLIED,  /* rows, dead letters, slices and offset are durable together */
     SINK_RETRY,    /* nothing was stored; the same batch may be sent again after a wait */
     SINK_UNKNOWN,  /* the connection was lost during COMMIT: ask position() */
-    SINK_REJECTED, /* the data itself is refused; see sink_reject: split, or dead-letter a single one */
+    SINK_REJECTED, /* the data itself is refused; see sink_reject: split, or dead-letter a single
+                      one */
     SINK_TOO_BIG,  /* nothing was stored; a smaller batch may pass */
     SINK_FENCED,   /* the offset is not where this batch starts, or another instance owns it */
 };
@@ -30,22 +31,24 @@ struct sink_reject {
 struct sink_ops {
     /*
      * Connects when needed, takes the partition over with this node's epoch, and gives the last seq
-     * stored for it (0: none). Errors: ERR_UNAVAILABLE wait and ask again; ERR_FENCED a newer instance owns
-     * it; ERR_IDENTITY the sink was written by an instance this log never had (log restored from an old copy
-     * or cloned); ERR_FORMAT the sink's schema is newer than this build. The last three are final.
+     * stored for it (0: none). Errors: ERR_UNAVAILABLE wait and ask again; ERR_FENCED a newer
+     * instance owns it; ERR_IDENTITY the sink was written by an instance this log never had (log
+     * restored from an old copy or cloned); ERR_FORMAT the sink's schema is newer than this build.
+     * The last three are final.
      */
     enum err (*position)(void *self, uint64_t *seq_out);
 
     /*
      * Stores all of BATCH (non-empty) in one transaction, and only while the stored offset equals
-     * batch->after_seq. Events marked OUTCOME_DEAD beforehand become dead letters; the others become rows
-     * (OUTCOME_STORED) or are found to be repeats (OUTCOME_DUPLICATE, set here). Folds batch->delta.
+     * batch->after_seq. Events marked OUTCOME_DEAD beforehand become dead letters; the others
+     * become rows (OUTCOME_STORED) or are found to be repeats (OUTCOME_DUPLICATE, set here). Folds
+     * batch->delta.
      */
     enum sink_result (*apply)(void *self, struct batch *batch, struct sink_reject *reject);
 
     /*
-     * After a restart: for a BATCH that lies at or before position(), sets each event's outcome to what
-     * the sink holds. ERR_UNAVAILABLE: wait and ask again.
+     * After a restart: for a BATCH that lies at or before position(), sets each event's outcome to
+     * what the sink holds. ERR_UNAVAILABLE: wait and ask again.
      */
     enum err (*recover)(void *self, struct batch *batch);
 

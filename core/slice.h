@@ -40,7 +40,9 @@ struct slice {
     struct sparse threshold;
 };
 
-enum { SLICE_THRESHOLDS_MAX = 8 };
+enum {
+    SLICE_THRESHOLDS_MAX = 8
+};
 
 /* Latency thresholds counted exactly, in microseconds, ascending. Borrowed, constant while used. */
 struct slice_rules {
@@ -77,7 +79,8 @@ struct slice_set_entry {
     struct slice slice;
 };
 struct slice_set {
-    struct slice_set_entry *entries; /* in key order (tenant, service, minute) after slice_set_sort */
+    struct slice_set_entry
+        *entries; /* in key order (tenant, service, minute) after slice_set_sort */
     size_t len;
     size_t capacity;
     uint32_t *index; /* open-addressing table of entry numbers + 1 */

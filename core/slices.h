@@ -1,10 +1,11 @@
 /*
  * slices.h - every slice the SLO engine may be asked about, in memory, always up to the last ack.
  *
- * The store holds the sum of two things and does not care which event is where: what the log's history of
- * slices already covers, and each durable record after it. An event enters once, before its ack, when its
- * group is durable; a record that moves from the log to MySQL changes nothing here. Only an event that MySQL
- * turned out to know already, or refused, is taken out again. So a figure never counts an event twice or late.
+ * The store holds the sum of two things and does not care which event is where: what the log's
+ * history of slices already covers, and each durable record after it. An event enters once, before
+ * its ack, when its group is durable; a record that moves from the log to MySQL changes nothing
+ * here. Only an event that MySQL turned out to know already, or refused, is taken out again. So a
+ * figure never counts an event twice or late.
  *
  * Beside them stand the slices other nodes have written to the same database, replaced source by
  * source as they are re-read; sums cover both.
@@ -23,7 +24,8 @@ struct slices;
 
 struct slices_config {
     struct slice_rules rules;
-    uint32_t series_max;    /* series kept; an event beyond is logged and stored but not measured here */
+    uint32_t
+        series_max; /* series kept; an event beyond is logged and stored but not measured here */
     int64_t retain_minutes; /* minutes older than now - this are not kept */
 };
 
@@ -54,7 +56,8 @@ MUST_CHECK enum err slices_set_foreign(struct slices *slices, uint64_t source,
 MUST_CHECK enum err slices_sum(struct slices *slices, struct span tenant, struct span service,
                                int64_t from_minute, int64_t to_minute, struct slice *sum);
 
-/* Calls FN for each minute in [FROM, TO) of a series that has events, in order, with its good and bad. */
+/* Calls FN for each minute in [FROM, TO) of a series that has events, in order, with its good and
+ * bad. */
 void slices_each_minute(struct slices *slices, struct span tenant, struct span service,
                         int64_t from_minute, int64_t to_minute,
                         void (*fn)(void *arg, int64_t minute, uint64_t good, uint64_t bad),

@@ -34,11 +34,14 @@ struct slo_config {
 enum slo_health {
     SLO_NO_DATA,
     SLO_HEALTHY,
-    SLO_AT_RISK,  /* a burn rate that ends the budget within the window, or less than a quarter of it left */
+    SLO_AT_RISK, /* a burn rate that ends the budget within the window, or less than a quarter of it
+                    left */
     SLO_VIOLATED, /* the budget is spent */
 };
 
-enum { SLO_BURN_WINDOWS = 5 }; /* 5m 30m 1h 6h 3d */
+enum {
+    SLO_BURN_WINDOWS = 5
+}; /* 5m 30m 1h 6h 3d */
 extern const char *const SLO_BURN_WINDOW_NAME[SLO_BURN_WINDOWS];
 extern const int64_t SLO_BURN_WINDOW_MINUTES[SLO_BURN_WINDOWS];
 
@@ -48,10 +51,10 @@ struct slo_figures {
     enum slo_health health;
     uint64_t good;
     uint64_t bad;
-    double attained; /* good / (good + bad) */
+    double attained;               /* good / (good + bad) */
     double error_budget_remaining; /* 1 - (bad/total)/(1-T), signed */
     double events_left;            /* bad events the budget still allows, signed */
-    double minutes_left;           /* budget left as minutes of total outage at the window's mean traffic */
+    double minutes_left; /* budget left as minutes of total outage at the window's mean traffic */
     double burn_rate[SLO_BURN_WINDOWS];
     double time_to_exhaustion_s; /* at the 1 h burn rate; NAN when it never ends */
     uint64_t violations;         /* minutes in which the ratio was below target */
@@ -73,7 +76,8 @@ MUST_CHECK enum err slo_service_figures(struct slices *slices, const struct slo_
                                         struct span tenant, struct span service, int64_t now_us,
                                         struct slo_service *out);
 
-const char *slo_health_name(enum slo_health health); /* "no_data", "healthy", "at_risk", "violated" */
-const char *slo_type_name(enum slo_type type);       /* "availability", "latency" */
+const char *slo_health_name(
+    enum slo_health health);                   /* "no_data", "healthy", "at_risk", "violated" */
+const char *slo_type_name(enum slo_type type); /* "availability", "latency" */
 
 #endif

@@ -2,8 +2,9 @@
  * server.h - the HTTP front: llhttp on libuv loops, one thread per loop, SO_REUSEPORT listeners.
  *
  * A connection belongs to one loop for its whole life; nobody else touches it. A request that
- * stores something travels to the journal as a struct append and comes back to its loop by one queue
- * and one wake-up per group. Every size, count and time has a limit here and a refusal of its own.
+ * stores something travels to the journal as a struct append and comes back to its loop by one
+ * queue and one wake-up per group. Every size, count and time has a limit here and a refusal of its
+ * own.
  */
 #ifndef SLUICE_HTTP_SERVER_H
 #define SLUICE_HTTP_SERVER_H
@@ -54,9 +55,9 @@ MUST_CHECK enum err server_start(struct server *server);
 uint16_t server_port(const struct server *server);
 
 /*
- * Graceful stop: /ready answers 503 at once; after GRACE_MS the listeners close, idle connections are
- * closed, open requests get at most DEADLINE_MS to finish. Then the loops end and are joined. The
- * journal must still be running.
+ * Graceful stop: /ready answers 503 at once; after GRACE_MS the listeners close, idle connections
+ * are closed, open requests get at most DEADLINE_MS to finish. Then the loops end and are joined.
+ * The journal must still be running.
  */
 void server_stop(struct server *server, int grace_ms, int deadline_ms);
 

@@ -21,7 +21,7 @@ enum mysql_tls {
 
 /* Where the database is. Strings are borrowed for the life of whatever is opened with it. */
 struct mysql_config {
-    const char *host; /* NULL with a socket */
+    const char *host;   /* NULL with a socket */
     const char *socket; /* NULL with a host */
     const char *user;
     const char *password; /* "" for none */
@@ -32,7 +32,8 @@ struct mysql_config {
     const char *tls_ca; /* file, NULL for the system's */
 };
 
-/* Who writes. INSTANCE is random per process start; KNOWN says whether this log has had an instance. */
+/* Who writes. INSTANCE is random per process start; KNOWN says whether this log has had an
+ * instance. */
 struct mysql_owner {
     uint8_t node_id[JOURNAL_NODE_ID_SIZE];
     uint64_t epoch;
@@ -41,7 +42,8 @@ struct mysql_owner {
     void *arg;
 };
 
-/* Makes a sink for PARTITION; connects nothing yet. RULES are borrowed. sink.ops->close frees it. */
+/* Makes a sink for PARTITION; connects nothing yet. RULES are borrowed. sink.ops->close frees it.
+ */
 MUST_CHECK enum err mysql_sink_new(struct sink *out, const struct mysql_config *config,
                                    const struct mysql_owner *owner, uint32_t partition,
                                    const struct slice_rules *rules);

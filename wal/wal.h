@@ -1,12 +1,13 @@
 /*
  * wal.h - the journal port on LMDB: group commit, duplicates, history of slices, trim.
  *
- * One committer thread owns the only write transaction. The directory belongs to one process (a lock
- * of our own); read-only opens may stand beside it. What the files hold is drawn in wal/format.h.
+ * One committer thread owns the only write transaction. The directory belongs to one process (a
+ * lock of our own); read-only opens may stand beside it. What the files hold is drawn in
+ * wal/format.h.
  *
  * A commit that fails for any reason but a full map is final: the log latches, nothing is acked any
- * more, and the process must exit and open it again, since after a lost write-back the kernel may call
- * the next sync clean.
+ * more, and the process must exit and open it again, since after a lost write-back the kernel may
+ * call the next sync clean.
  */
 #ifndef SLUICE_WAL_WAL_H
 #define SLUICE_WAL_WAL_H
@@ -20,11 +21,11 @@ struct wal;
 
 struct wal_config {
     const char *dir;
-    uint64_t bytes_max;      /* live bytes at which appends are refused */
-    uint64_t retain_bytes;   /* records kept behind the replicated offset */
-    uint32_t partitions;     /* used when the log is created; a later value is ignored with a warning */
-    uint32_t queue_events;   /* events waiting for a commit */
-    uint32_t id_window;      /* ids remembered for the duplicate check */
+    uint64_t bytes_max;    /* live bytes at which appends are refused */
+    uint64_t retain_bytes; /* records kept behind the replicated offset */
+    uint32_t partitions; /* used when the log is created; a later value is ignored with a warning */
+    uint32_t queue_events; /* events waiting for a commit */
+    uint32_t id_window;    /* ids remembered for the duplicate check */
     const struct clock *clock;
     struct journal_observer observer; /* durable may be NULL */
 };
@@ -48,23 +49,23 @@ void wal_close(struct wal *wal);
 /* The port; valid until wal_close(). */
 struct journal *wal_journal(struct wal *wal);
 
-/* This start's random instance id, and whether an id belongs to any start this log has had. Any thread. */
+/* This start's random instance id, and whether an id belongs to any start this log has had. Any
+ * thread. */
 const uint8_t *wal_instance(const struct wal *wal);
 bool wal_knows_instance(void *wal, const uint8_t instance[16]);
 
 /* Non-OK once the log has latched: ERR_FAILED. Any thread. */
 enum err wal_failure(struct wal *wal);
 
-/* Gives each slice of the replicated history to FN. Before wal_start(). FN's first error ends it. */
+/* Gives each slice of the replicated history to FN. Before wal_start(). FN's first error ends it.
+ */
 MUST_CHECK enum err wal_each_slice(struct wal *wal,
                                    enum err (*fn)(void *arg, const struct slice_key *key,
                                                   struct span encoded),
                                    void *arg);
 
 /* Gives each record not covered by that history to FN, in order. Before wal_start(). */
-MUST_CHECK enum err wal_each_pending(struct wal *wal,
-                                     enum err (*fn)(void *arg, uint64_t seq,
-                                                    const struct event *event),
-                                     void *arg);
+MUST_CHECK enum err wal_each_pending(
+    struct wal *wal, enum err (*fn)(void *arg, uint64_t seq, const struct event *event), void *arg);
 
 #endif

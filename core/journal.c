@@ -1,0 +1,75 @@
+#include "core/journal.h"
+
+#include <stdlib.h>
+
+uint64_t
+journal_partition_count(uint64_t seq, uint32_t partition, uint32_t partitions)
+{
+    const uint64_t round = (uint64_t)JOURNAL_STRIPE * partitions;
+    const uint64_t full_rounds = seq / round;
+    const uint64_t rest = seq % round;
+    const uint64_t before = (uint64_t)JOURNAL_STRIPE * partition;
+    uint64_t part = 0;
+
+    ASSERT(partition < partitions);
+    if (rest > before) {
+        part = rest - before < JOURNAL_STRIPE ? rest - before : JOURNAL_STRIPE;
+    }
+    return full_rounds * JOURNAL_STRIPE + part;
+}
+
+void
+batch_clear(struct batch *batch)
+{
+    batch->count = 0;
+    batch->after_seq = 0;
+    batch->to_seq = 0;
+    buffer_clear(&batch->bytes, SIZE_MAX);
+    slice_set_clear(&batch->delta);
+}
+
+void
+batch_free(struct batch *batch)
+{
+    free(batch->events);
+    buffer_free(&batch->bytes);
+    slice_set_clear(&batch->delta);
+    *batch = (struct batch){0};
+}
+
+enum err
+batch_fold(struct batch *batch, const struct slice_rules *rules)
+{
+    slice_set_clear(&batch->delta);
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct batch_event *item = &batch->events[i];
+        enum err err;
+
+        if (item->outcome != OUTCOME_STORED || !event_is_measured(&item->event)) {
+            continue;
+        }
+        err = slice_set_add_event(&batch->delta, &item->event, rules);
+        if (err != ERR_OK) {
+            slice_set_clear(&batch->delta);
+            return err;
+        }
+    }
+    slice_set_sort(&batch->delta);
+    return ERR_OK;
+}
+
+struct batch
+batch_part(const struct batch *batch, size_t first, size_t count)
+{
+    struct batch part = {0};
+
+    ASSERT(count > 0);
+    ASSERT(first + count <= batch->count);
+    part.partition = batch->partition;
+    part.events = batch->events + first;
+    part.count = count;
+    part.after_seq = first == 0 ? batch->after_seq : batch->events[first - 1].seq;
+    part.to_seq =
+        first + count == batch->count ? batch->to_seq : batch->events[first + count - 1].seq;
+    return part;
+}
