@@ -296,6 +296,7 @@ parser_init(struct parser *parser, const struct request_limits *limits, struct b
 void
 parser_begin(struct parser *parser, struct request *request)
 {
+    request->method = METHOD_OTHER; /* until the head says */
     parser->request = request;
     parser->why = PROBLEM_MALFORMED;
     parser->in_body = false;
