@@ -1,10 +1,11 @@
 /*
  * One connection: bytes in, requests in order, answers out in the same order, and a fair end.
  *
- * Parsing stops at a request's boundary when the queue, the unsent answers or a client that does not
- * read say so; the bytes at hand wait in UNREAD and the socket is left alone until there is room.
- * A connection never ends by close() alone while the client may still be sending, since the reset
- * that follows would destroy the answer on its way: it shuts its side and reads on for a moment.
+ * Parsing stops at a request's boundary when the queue, the unsent answers or a client that does
+ * not read say so; the bytes at hand wait in UNREAD and the socket is left alone until there is
+ * room. A connection never ends by close() alone while the client may still be sending, since the
+ * reset that follows would destroy the answer on its way: it shuts its side and reads on for a
+ * moment.
  */
 #include <stdlib.h>
 
@@ -149,6 +150,7 @@ send_answers(struct conn *conn)
     size_t skip;
     int sent;
 
+    bufs[0] = uv_buf_init(NULL, 0);
     for (struct exchange *e = conn->head; e != NULL && e->state == EXCHANGE_DONE; e = e->next) {
         if (e->answer.failed) {
             conn_close(conn);
@@ -261,8 +263,8 @@ refuse_and_end(struct conn *conn, enum problem why)
 }
 
 /*
- * Prepares for an answer before the body is read: a short body is read and thrown away, a longer one
- * (or one the client holds back until it is told to go on) ends the connection.
+ * Prepares for an answer before the body is read: a short body is read and thrown away, a longer
+ * one (or one the client holds back until it is told to go on) ends the connection.
  */
 static void
 decide_without_body(struct conn *conn)
@@ -486,9 +488,9 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 static void
 update_reading(struct conn *conn)
 {
-    bool wanted = !conn->peer_done && (conn->state != CONN_OPEN ||
-                                       (conn->unread.len == 0 &&
-                                        (conn->current != NULL || can_take(conn))));
+    bool wanted =
+        !conn->peer_done && (conn->state != CONN_OPEN ||
+                             (conn->unread.len == 0 && (conn->current != NULL || can_take(conn))));
 
     if (wanted == conn->reading) {
         return;

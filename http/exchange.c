@@ -147,15 +147,15 @@ count_request(struct exchange *exchange)
     struct loop *loop = exchange->loop;
     size_t route = exchange->route == NULL ? ROUTES_MAX : (size_t)(exchange->route - ROUTES);
 
-    metric_add(&loop->metrics.requests[route][exchange->request.method]
-                                      [status_index(exchange->status)],
-               1);
+    metric_add(
+        &loop->metrics.requests[route][exchange->request.method][status_index(exchange->status)],
+        1);
     metric_observe(&loop->metrics.seconds, (double)(loop->now_us - exchange->began_us) / 1e6);
 }
 
 /*
- * Says Connection: close when the client wants it, when the framing is lost, or while stopping on the
- * last answer that is owed.
+ * Says Connection: close when the client wants it, when the framing is lost, or while stopping on
+ * the last answer that is owed.
  */
 static void
 settle_connection(struct exchange *exchange)

@@ -71,7 +71,7 @@ decode(struct exchange *exchange, struct decode_error *error)
         return ERR_NO_MEMORY;
     }
     exchange->shape = event.shape;
-    exchange->id_in_header = input.idempotency_key.data != NULL;
+    exchange->id_in_header = input.idempotency_key.len > 0;
     exchange->id_len = narrow_u8(event.id.len);
     memcpy(exchange->id, event.id.data, event.id.len);
     memset(&exchange->event, 0, sizeof(exchange->event));

@@ -3,10 +3,11 @@
  *
  *   server --- loop (one thread) --- conn --- queue of exchanges, in the order they were asked
  *
- * An exchange is one request and its answer. It starts with the request's first byte, is parsed into,
- * perhaps travels to the journal, and ends when its answer is in the socket (or in the connection's
- * out buffer). Answers leave in queue order. While the journal holds an exchange, its connection may
- * die: the exchange is then an orphan (conn == NULL) and is dropped when it comes back.
+ * An exchange is one request and its answer. It starts with the request's first byte, is parsed
+ * into, perhaps travels to the journal, and ends when its answer is in the socket (or in the
+ * connection's out buffer). Answers leave in queue order. While the journal holds an exchange, its
+ * connection may die: the exchange is then an orphan (conn == NULL) and is dropped when it comes
+ * back.
  *
  * Everything here belongs to its loop's thread, but: server's atomics, loop->finished (any thread
  * pushes), loop->wake (uv_async_send), the metric counters.
@@ -65,7 +66,7 @@ enum status_index {
 #define STATUS_MEMBER(status, text) STATUS_##status,
     STATUS_LIST(STATUS_MEMBER)
 #undef STATUS_MEMBER
-        STATUS_COUNT
+    STATUS_COUNT
 };
 
 struct loop;
@@ -123,7 +124,7 @@ struct conn {
     bool over_limit; /* not counted in server->connections */
     bool dirty;      /* in the loop's list of connections with new answers */
     bool reading;
-    bool writing; /* OUT is with the kernel */
+    bool writing;   /* OUT is with the kernel */
     bool peer_done; /* the client will send no more */
     struct parser parser;
     struct exchange *current; /* being read, NULL between requests */
@@ -135,11 +136,11 @@ struct conn {
     size_t unread_at;
     size_t unread_charged; /* taken from the budget for UNREAD */
     struct buffer out;
-    size_t write_left;          /* of OUT, when last looked */
-    uint64_t idle_since_ms;     /* valid with an empty queue */
-    uint64_t request_since_ms;  /* valid with CURRENT */
-    uint64_t progress_ms;       /* valid while WRITING */
-    uint64_t linger_since_ms;   /* valid in CONN_LINGER */
+    size_t write_left;         /* of OUT, when last looked */
+    uint64_t idle_since_ms;    /* valid with an empty queue */
+    uint64_t request_since_ms; /* valid with CURRENT */
+    uint64_t progress_ms;      /* valid while WRITING */
+    uint64_t linger_since_ms;  /* valid in CONN_LINGER */
 };
 
 struct loop_metrics {
@@ -230,12 +231,13 @@ void conn_close(struct conn *conn);
 struct exchange *exchange_new(struct conn *conn); /* NULL: out of memory */
 void exchange_free(struct exchange *exchange);    /* to the loop's free list */
 void exchange_destroy(struct exchange *exchange);
-void exchange_identify(struct exchange *exchange); /* sets the request id from the header or a new one */
+void exchange_identify(
+    struct exchange *exchange); /* sets the request id from the header or a new one */
 bool loop_draining(const struct loop *loop);
 
 /* Completes the answer. TYPE NULL: no body. HEADERS: further complete lines, or "". */
-void exchange_answer(struct exchange *exchange, uint16_t status, const char *type,
-                     struct span body, const char *headers);
+void exchange_answer(struct exchange *exchange, uint16_t status, const char *type, struct span body,
+                     const char *headers);
 void exchange_problem(struct exchange *exchange, enum problem problem, const char *message);
 
 /* 405 (or the answer to OPTIONS) with Allow for PATH. */

@@ -42,8 +42,8 @@ kick(struct loop *loop)
 }
 
 /*
- * Requests are taken before the poll (answers that went out made room) and in it, so the kick stands on
- * both sides of it: nothing appended waits for the next event.
+ * Requests are taken before the poll (answers that went out made room) and in it, so the kick
+ * stands on both sides of it: nothing appended waits for the next event.
  */
 static void
 on_prepare(uv_prepare_t *prepare)
@@ -198,8 +198,8 @@ on_sweep(uv_timer_t *timer)
 }
 
 /*
- * Signals are main's. SIGPIPE too: blocked, a write to a gone client is just an error. What the machine
- * raises at a fault of ours stays open.
+ * Signals are main's. SIGPIPE too: blocked, a write to a gone client is just an error. What the
+ * machine raises at a fault of ours stays open.
  */
 static void
 block_signals(void)
@@ -263,7 +263,8 @@ loop_init(struct loop *loop, struct server *server, uint32_t index, int fd)
     if (loop->read_block == NULL) {
         return ERR_NO_MEMORY;
     }
-    if (uv_random(NULL, NULL, random, sizeof(random), 0, NULL) != 0 || uv_loop_init(&loop->uv) != 0) {
+    if (uv_random(NULL, NULL, random, sizeof(random), 0, NULL) != 0 ||
+        uv_loop_init(&loop->uv) != 0) {
         free(loop->read_block);
         loop->read_block = NULL;
         return ERR_IO;

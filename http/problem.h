@@ -1,5 +1,6 @@
 /*
- * problem.h - every refusal the HTTP front can give: one table from our code to status, title and Retry-After.
+ * problem.h - every refusal the HTTP front can give: one table from our code to status, title and
+ * Retry-After.
  *
  * Handlers name a problem; only this table knows numbers and texts. Nothing internal (paths, driver
  * texts, addresses) ever gets into an answer. Any thread.
@@ -54,7 +55,7 @@ enum problem {
 #define PROBLEM_MEMBER(name, status, code, retry, title, message) name,
     PROBLEM_LIST(PROBLEM_MEMBER)
 #undef PROBLEM_MEMBER
-        PROBLEM_COUNT
+    PROBLEM_COUNT
 };
 
 uint16_t problem_status(enum problem problem);

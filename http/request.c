@@ -1,5 +1,6 @@
 /*
- * The parser layer: llhttp's callbacks collect one request; parser_feed() turns its pauses into steps.
+ * The parser layer: llhttp's callbacks collect one request; parser_feed() turns its pauses into
+ * steps.
  */
 #include "http/request.h"
 
@@ -26,7 +27,9 @@ static const char *const METHOD_NAMES[METHOD_COUNT] = {
 };
 
 /* Framing a client may add per byte of chunked body: "1\r\nx\r\n" is five for one. */
-enum { CHUNK_OVERHEAD_FACTOR = 8 };
+enum {
+    CHUNK_OVERHEAD_FACTOR = 8
+};
 
 const char *
 request_method_name(enum request_method method)
@@ -309,8 +312,8 @@ parser_begin(struct parser *parser, struct request *request)
 }
 
 /*
- * True when a line of the head starts with a blank: an obsolete fold, which llhttp would join to the
- * value before it. Works on raw bytes, so it does not matter where the reads were cut.
+ * True when a line of the head starts with a blank: an obsolete fold, which llhttp would join to
+ * the value before it. Works on raw bytes, so it does not matter where the reads were cut.
  */
 static bool
 has_fold(struct parser *parser, struct span head)
@@ -390,8 +393,7 @@ body_step(struct parser *parser, size_t used, bool complete, enum problem *why)
 
     parser->wire_bytes += used;
     if (parser->wire_bytes > body &&
-        parser->wire_bytes - body >
-            parser->limits->head_bytes_max + CHUNK_OVERHEAD_FACTOR * body) {
+        parser->wire_bytes - body > parser->limits->head_bytes_max + CHUNK_OVERHEAD_FACTOR * body) {
         *why = PROBLEM_BODY_TOO_LARGE; /* endless chunk extensions or trailers */
         return PARSE_REFUSED;
     }
@@ -645,7 +647,8 @@ request_is_json(const struct request *request)
     if (!starts_with_nocase(type, "application/")) {
         return false;
     }
-    if (type.len == sizeof("application/json") - 1 && starts_with_nocase(type, "application/json")) {
+    if (type.len == sizeof("application/json") - 1 &&
+        starts_with_nocase(type, "application/json")) {
         return true;
     }
     return type.len > sizeof("application/+json") - 1 &&
@@ -682,7 +685,13 @@ lower_hex(struct span span, bool *all_zero)
 struct span
 request_trace_id(const struct request *request)
 {
-    enum { VERSION = 0, TRACE = 3, PARENT = 36, FLAGS = 53, LEN = 55 };
+    enum {
+        VERSION = 0,
+        TRACE = 3,
+        PARENT = 36,
+        FLAGS = 53,
+        LEN = 55
+    };
     struct span value = request_field(request, FIELD_TRACEPARENT);
     struct span none = {NULL, 0};
     const char *d = value.data;

@@ -2,12 +2,13 @@
  * request.h - from a connection's bytes to requests: the parser layer, without sockets.
  *
  * llhttp in strict mode does the grammar. On top of it stand the rules it leaves to its user: no
- * folded header values, exactly one Host for HTTP/1.1, no transfer coding but chunked, single-valued
- * headers given once, and a limit on everything a client can make long. Whatever is odd about the
- * framing is refused and ends the connection, since the next request's start can then not be trusted.
+ * folded header values, exactly one Host for HTTP/1.1, no transfer coding but chunked,
+ * single-valued headers given once, and a limit on everything a client can make long. Whatever is
+ * odd about the framing is refused and ends the connection, since the next request's start can then
+ * not be trusted.
  *
- * A parser belongs to one connection and one thread. It pauses at the end of each head, so the owner
- * can refuse before the body is read, and at the end of each request.
+ * A parser belongs to one connection and one thread. It pauses at the end of each head, so the
+ * owner can refuse before the body is read, and at the end of each request.
  */
 #ifndef SLUICE_HTTP_REQUEST_H
 #define SLUICE_HTTP_REQUEST_H
@@ -39,7 +40,7 @@ enum request_field {
 #define FIELD_MEMBER(name, text, single) name,
     REQUEST_FIELDS(FIELD_MEMBER)
 #undef FIELD_MEMBER
-        FIELD_COUNT
+    FIELD_COUNT
 };
 
 /* The methods told apart; the rest share one. */
@@ -56,7 +57,7 @@ enum request_method {
 #define METHOD_MEMBER(name, text, number) name,
     REQUEST_METHODS(METHOD_MEMBER)
 #undef METHOD_MEMBER
-        METHOD_OTHER,
+    METHOD_OTHER,
     METHOD_COUNT
 };
 
@@ -138,7 +139,8 @@ void parser_init(struct parser *parser, const struct request_limits *limits, str
 void parser_begin(struct parser *parser, struct request *request);
 
 /*
- * Uses bytes up to the next step and says in *USED how many. After PARSE_REFUSED it must not be fed again.
+ * Uses bytes up to the next step and says in *USED how many. After PARSE_REFUSED it must not be fed
+ * again.
  */
 MUST_CHECK enum parse_step parser_feed(struct parser *parser, struct span bytes, size_t *used,
                                        enum problem *why);
@@ -154,8 +156,8 @@ bool request_field_repeated(const struct request *request, enum request_field fi
 struct span request_path(const struct request *request);
 
 /*
- * Finds NAME in the query and appends its decoded value to OUT. False: not given, or not decodable as
- * percent-encoded bytes without NUL.
+ * Finds NAME in the query and appends its decoded value to OUT. False: not given, or not decodable
+ * as percent-encoded bytes without NUL.
  */
 MUST_CHECK bool request_query(const struct request *request, const char *name, struct buffer *out);
 

@@ -12,7 +12,9 @@
 
 struct exchange;
 
-enum { ROUTES_MAX = 32 };
+enum {
+    ROUTES_MAX = 32
+};
 
 enum route_body {
     BODY_NONE,  /* a body is read and ignored */
@@ -31,8 +33,8 @@ extern const struct route ROUTES[];
 extern const uint32_t ROUTE_COUNT;
 
 /*
- * The row for METHOD and PATH, else NULL; *ALLOWED gets a bit per method PATH has (0: no such path), with HEAD
- * and OPTIONS.
+ * The row for METHOD and PATH, else NULL; *ALLOWED gets a bit per method PATH has (0: no such
+ * path), with HEAD and OPTIONS.
  */
 const struct route *route_find(enum request_method method, struct span path, uint32_t *allowed);
 
