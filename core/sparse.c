@@ -187,6 +187,7 @@ sparse_covers(const struct sparse *into, const struct sparse *from)
 void
 sparse_subtract(struct sparse *into, const struct sparse *from)
 {
+    bool any_zero = false;
     uint32_t kept = 0;
 
     for (uint32_t i = 0; i < from->len; i++) {
@@ -194,6 +195,10 @@ sparse_subtract(struct sparse *into, const struct sparse *from)
         ASSERT(has_key_at(into, at, from->entries[i].key));
         ASSERT(into->entries[at].count >= from->entries[i].count);
         into->entries[at].count -= from->entries[i].count;
+        any_zero = any_zero || into->entries[at].count == 0;
+    }
+    if (!any_zero) {
+        return;
     }
     for (uint32_t i = 0; i < into->len; i++) {
         if (into->entries[i].count > 0) {
