@@ -32,9 +32,9 @@ void mysql_library_start(void);
 void mysql_library_stop(void);
 
 /*
- * Releases what the client library keeps for the calling thread (Oracle's library does, MariaDB's does
- * not). A thread that has used a sink, a history or an audit may call it last; leaving it out costs
- * a few bytes per ended thread.
+ * Releases what the client library keeps for the calling thread (Oracle's library does, MariaDB's
+ * does not). A thread that has used a sink, a history or an audit may call it last; leaving it out
+ * costs a few bytes per ended thread.
  */
 void mysql_library_thread_stop(void);
 

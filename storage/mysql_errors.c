@@ -1,6 +1,6 @@
 /*
- * Sources: MySQL 8.0 Error Message Reference and MariaDB Error Code Reference. Numbers from 2000 to 2999
- * are the client library's, the others the server's.
+ * Sources: MySQL 8.0 Error Message Reference and MariaDB Error Code Reference. Numbers from 2000 to
+ * 2999 are the client library's, the others the server's.
  */
 #include "storage/mysql_errors.h"
 
@@ -13,7 +13,8 @@ struct known {
     enum mysql_class class;
 };
 
-/* Whatever is not listed is MYSQL_CLASS_WAIT; some of those are listed where one might expect else. */
+/* Whatever is not listed is MYSQL_CLASS_WAIT; some of those are listed where one might expect else.
+ */
 static const struct known KNOWN[] = {
     /* Another transaction was in the way. 1205 rolls back only the statement. */
     {1020, MYSQL_CLASS_RETRY}, /* record has changed since last read */

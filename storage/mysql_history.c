@@ -120,7 +120,8 @@ read_offsets(struct mysql_history *history)
         return unavailable(history, "read offsets");
     }
     for (size_t i = 0; i < history->source_count; i++) {
-        history->sources[i].found_seq = 0; /* a source without an offset row has no slices to give */
+        history->sources[i].found_seq =
+            0; /* a source without an offset row has no slices to give */
     }
     while ((row = mysql_fetch_row(result)) != NULL) {
         const struct span node = mysql_row_span(result, row, 0);
@@ -179,8 +180,8 @@ give_source(struct mysql_history *history, const struct source *source, mysql_hi
 static enum err
 begin_snapshot(struct mysql_history *history)
 {
-    if (mysql_session_run_text(&history->session,
-                               "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", NULL) != 0 ||
+    if (mysql_session_run_text(&history->session, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+                               NULL) != 0 ||
         mysql_session_run_text(&history->session, "START TRANSACTION WITH CONSISTENT SNAPSHOT",
                                NULL) != 0) {
         return unavailable(history, "begin");

@@ -137,7 +137,7 @@ mysql_rows_append_dead_letter(struct buffer *sql, struct buffer *json,
     buffer_clear(json, SIZE_MAX);
     mysql_rows_append_json(json, node_id, item);
     buffer_append_text(sql, "INSERT INTO dead_letters (node_id,seq,tenant_id,event_id,reason,"
-                            "error_code,payload,created_at) VALUES (");
+                            "error_code,payload,record,created_at) VALUES (");
     buffer_append_span(sql, identity);
     buffer_append_u64(sql, item->seq);
     buffer_append_char(sql, ',');
@@ -148,6 +148,8 @@ mysql_rows_append_dead_letter(struct buffer *sql, struct buffer *json,
     mysql_append_string(sql, session, span_of(item->reject_reason));
     buffer_printf(sql, ",%d,", item->reject_code);
     mysql_append_string(sql, session, buffer_span(json));
+    buffer_append_char(sql, ',');
+    mysql_append_hex(sql, item->body.data, item->body.len);
     buffer_append_text(sql, ",UTC_TIMESTAMP(6))");
 }
 

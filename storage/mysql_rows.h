@@ -35,8 +35,8 @@ void mysql_rows_append_dead_letter(struct buffer *sql, struct buffer *json,
                                    struct span identity, const struct batch_event *item);
 
 /*
- * Appends the whole event as one JSON object: every member needed to send it again as it was, tags and
- * properties as the bytes that came.
+ * Appends the whole event as one JSON object: every member needed to send it again as it was, tags
+ * and properties as the bytes that came.
  */
 void mysql_rows_append_json(struct buffer *json, const uint8_t node_id[JOURNAL_NODE_ID_SIZE],
                             const struct batch_event *item);

@@ -3,10 +3,11 @@
  *
  * - utf8mb4 with utf8mb4_bin. That collation ignores trailing spaces, so where two names must never
  *   fall together (keys of slo_slices) the column is VARBINARY and holds the same UTF-8 bytes.
- * - Times are DATETIME(6) in UTC, written by us: TIMESTAMP ends in 2038, and a column default would use
- *   the time zone of whoever writes.
- * - MariaDB's JSON is a text with CHECK (json_valid()), which refuses what is nested 32 levels deep. Events
- *   are checked when they arrive and may be deeper, so on MariaDB the column is the bare text.
+ * - Times are DATETIME(6) in UTC, written by us: TIMESTAMP ends in 2038, and a column default would
+ * use the time zone of whoever writes.
+ * - MariaDB's JSON is a text with CHECK (json_valid()), which refuses what is nested 32 levels
+ * deep. Events are checked when they arrive and may be deeper, so on MariaDB the column is the bare
+ * text.
  * - events has its own order as primary key; the one random key, dedupe_key, is NULL unless
  *   the client chose the id, and NULLs of a unique key cost next to nothing.
  */
@@ -21,7 +22,10 @@
 #define NAME "VARCHAR(255)"
 #define BYTES_NAME "VARBINARY(255)"
 /* Conditional comments: the first is read by MySQL 8 alone, the second by MariaDB alone. */
-#define JSON_TEXT "/*!80000 JSON *" "/ /*M! LONGTEXT *" "/"
+#define JSON_TEXT                                                                                  \
+    "/*!80000 JSON *"                                                                              \
+    "/ /*M! LONGTEXT *"                                                                            \
+    "/"
 
 static const char *const MIGRATION_1[] = {
     "CREATE TABLE IF NOT EXISTS events ("
@@ -62,7 +66,8 @@ static const char *const MIGRATION_1[] = {
 
     /*
      * A row belongs to one partition of one node and is written under the lock of its offset row.
-     * last_seq is the offset that wrote it: a reader that knows a source up to S asks for more than S.
+     * last_seq is the offset that wrote it: a reader that knows a source up to S asks for more than
+     * S.
      */
     "CREATE TABLE IF NOT EXISTS slo_slices ("
     "tenant_id " BYTES_NAME " NOT NULL,"
@@ -87,7 +92,8 @@ static const char *const MIGRATION_1[] = {
     "event_id " NAME " NOT NULL,"
     "reason VARCHAR(512) NOT NULL,"
     "error_code INT NOT NULL,"
-    "payload LONGTEXT NOT NULL," /* the whole event as JSON */
+    "payload LONGTEXT NOT NULL,"  /* the whole event as JSON, to read */
+    "record MEDIUMBLOB NOT NULL," /* event_encode()d, to send again as it was */
     "created_at DATETIME(6) NOT NULL,"
     "replayed_at DATETIME(6) NULL,"
     "discarded_at DATETIME(6) NULL," /* rows stay, so that they can be counted */
@@ -155,10 +161,14 @@ static const struct migration MIGRATIONS[] = {
 #define TABLES                                                                                     \
     "'events','replication_offsets','slo_slices','dead_letters','slo','slo_windows',"              \
     "'api_requests','schema_migrations'"
-enum { TABLE_COUNT = 8 };
+enum {
+    TABLE_COUNT = 8
+};
 
 static const char LOCK_NAME[] = "CONCAT('sluice.', MD5(DATABASE()))";
-enum { LOCK_WAIT_S = 2 };
+enum {
+    LOCK_WAIT_S = 2
+};
 
 uint32_t
 mysql_schema_version(void)
@@ -188,8 +198,8 @@ look(struct mysql_session *session, uint64_t *version_out, bool *complete_out)
     if (number != 0) {
         return failed(session, "count tables");
     }
-    number = mysql_session_number(session, "SELECT MAX(version) FROM schema_migrations", 0,
-                                  &version);
+    number =
+        mysql_session_number(session, "SELECT MAX(version) FROM schema_migrations", 0, &version);
     if (number != 0 && number != MYSQL_NUMBER_NO_TABLE) {
         return failed(session, "read version");
     }
@@ -254,8 +264,8 @@ migrate_all(struct mysql_session *session)
             return err;
         }
     }
-    log_info("mysql.schema_migrated", LOG_U64("from", found),
-             LOG_U64("to", mysql_schema_version()), LOG_END);
+    log_info("mysql.schema_migrated", LOG_U64("from", found), LOG_U64("to", mysql_schema_version()),
+             LOG_END);
     return ERR_OK;
 }
 

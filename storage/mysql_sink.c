@@ -1,7 +1,7 @@
 /*
  * A batch as one transaction. The order inside it is also the order of locks: first the offset row,
- * which serialises everything of this (node, partition), then rows, dead letters and slices, each in the
- * order of their keys.
+ * which serialises everything of this (node, partition), then rows, dead letters and slices, each
+ * in the order of their keys.
  *
  * Nothing is done twice on doubt. As long as COMMIT has not been sent, losing the connection means
  * that nothing was stored (SINK_RETRY); once it has been sent, only the offset row can tell
@@ -33,12 +33,12 @@ struct mysql_sink {
     uint32_t partition;
     const struct slice_rules *rules;
     struct mysql_session session;
-    bool schema_checked;     /* since the last sign of a missing table */
+    bool schema_checked; /* since the last sign of a missing table */
     bool flush_warned;
-    struct buffer sql;       /* the statement being written */
-    struct buffer row;       /* one row, dead letter or slice of it */
-    char where[128];         /* "node_id = 0x.. AND partition_id = .." */
-    char identity[48];       /* "0x..,": the node id as the first value of a row */
+    struct buffer sql; /* the statement being written */
+    struct buffer row; /* one row, dead letter or slice of it */
+    char where[128];   /* "node_id = 0x.. AND partition_id = .." */
+    char identity[48]; /* "0x..,": the node id as the first value of a row */
 };
 
 /* ---- connection ---- */
@@ -287,8 +287,9 @@ mysql_sink_position(void *self, uint64_t *seq_out)
 /* ---- apply: the offset ---- */
 
 /*
- * Opens the transaction. An idle session may have been closed by the server, so the first statement is
- * tried on a new one once: nothing is under way yet, and the compare-and-set guards what follows.
+ * Opens the transaction. An idle session may have been closed by the server, so the first statement
+ * is tried on a new one once: nothing is under way yet, and the compare-and-set guards what
+ * follows.
  */
 static enum sink_result
 begin(struct mysql_sink *sink)
@@ -425,8 +426,9 @@ rejected(struct mysql_sink *sink, unsigned number, struct sink_reject *reject)
 }
 
 /*
- * Writes the INSERT for the rows from FIRST on that are to be stored, as many as fit. Gives the index
- * after the last event looked at and how many rows the statement has. Needs room for one row at least.
+ * Writes the INSERT for the rows from FIRST on that are to be stored, as many as fit. Gives the
+ * index after the last event looked at and how many rows the statement has. Needs room for one row
+ * at least.
  */
 static enum sink_result
 write_insert(struct mysql_sink *sink, const struct batch *batch, size_t first, size_t *end_out,
@@ -473,8 +475,8 @@ write_insert(struct mysql_sink *sink, const struct batch *batch, size_t first, s
 }
 
 /*
- * Marks the part's events that have this key. OWN_SEQ is the sequence number of the row that holds it if
- * that is a row of this node, else 0: an event is no repeat of a row with its own number.
+ * Marks the part's events that have this key. OWN_SEQ is the sequence number of the row that holds
+ * it if that is a row of this node, else 0: an event is no repeat of a row with its own number.
  */
 static size_t
 mark_duplicates_of(struct batch *batch, size_t first, size_t end, struct span key, uint64_t own_seq)
@@ -509,7 +511,8 @@ mark_stored_before(struct mysql_sink *sink, struct batch *batch, size_t first, s
         unsigned number;
 
         buffer_clear(sql, STATEMENT_BYTES_MAX);
-        buffer_append_text(sql, "SELECT dedupe_key, node_id, seq FROM events WHERE dedupe_key IN (");
+        buffer_append_text(sql,
+                           "SELECT dedupe_key, node_id, seq FROM events WHERE dedupe_key IN (");
         for (; next < end && keys < STATEMENT_KEYS_MAX; next++) {
             const struct batch_event *item = &batch->events[next];
 
@@ -561,8 +564,9 @@ mark_repeats_inside(struct batch *batch, size_t first, size_t end)
 }
 
 /*
- * A unique key refused the part. Either ids are repeats (marked, the rest can be sent again), or one of our
- * sequence numbers is taken: then this log and the one that wrote the row have the same identity.
+ * A unique key refused the part. Either ids are repeats (marked, the rest can be sent again), or
+ * one of our sequence numbers is taken: then this log and the one that wrote the row have the same
+ * identity.
  */
 static enum sink_result
 resolve_duplicates(struct mysql_sink *sink, struct batch *batch, size_t first, size_t end)
@@ -608,8 +612,8 @@ static enum sink_result
 insert_part(struct mysql_sink *sink, struct batch *batch, size_t *next, struct sink_reject *reject)
 {
     for (int round = 0; round < DUPLICATE_ROUNDS_MAX; round++) {
-        size_t end;
-        size_t rows;
+        size_t end = *next;
+        size_t rows = 0;
         unsigned number;
         enum sink_result result = write_insert(sink, batch, *next, &end, &rows);
 
@@ -782,8 +786,8 @@ write_slices(struct mysql_sink *sink, const struct batch *batch,
 }
 
 static enum sink_result
-fold_part(struct mysql_sink *sink, const struct batch *batch,
-          const struct slice_set_entry *entries, size_t count)
+fold_part(struct mysql_sink *sink, const struct batch *batch, const struct slice_set_entry *entries,
+          size_t count)
 {
     struct slice sums[STATEMENT_KEYS_MAX] = {0};
     enum sink_result result;
@@ -961,9 +965,8 @@ static const struct sink_ops MYSQL_SINK_OPS = {
 };
 
 enum err
-mysql_sink_new(struct sink *out, const struct mysql_config *config,
-               const struct mysql_owner *owner, uint32_t partition,
-               const struct slice_rules *rules)
+mysql_sink_new(struct sink *out, const struct mysql_config *config, const struct mysql_owner *owner,
+               uint32_t partition, const struct slice_rules *rules)
 {
     struct mysql_sink *sink = calloc(1, sizeof *sink);
     struct buffer hex = BUFFER_EMPTY;

@@ -2,8 +2,9 @@
  * mysql_sink.h - the sink port on MySQL 8 or MariaDB.
  *
  * One object, one connection, one partition, one thread at a time. A batch is one transaction:
- * compare-and-set of the offset row, rows, dead letters, slices, COMMIT. The compare-and-set asks for epoch,
- * instance and offset, so a connection may be opened anew before any transaction, never inside one.
+ * compare-and-set of the offset row, rows, dead letters, slices, COMMIT. The compare-and-set asks
+ * for epoch, instance and offset, so a connection may be opened anew before any transaction, never
+ * inside one.
  *
  * main() calls mysql_library_start() before the first sink (mysql_config.h).
  */
@@ -33,9 +34,10 @@ struct mysql_owner {
 /*
  * Makes a sink for PARTITION; connects nothing yet. RULES are borrowed. sink.ops->close frees it.
  *
- * Beyond sink.h: an event marked OUTCOME_DEAD whose id is already a row becomes OUTCOME_DUPLICATE and gets
- * no dead letter. A single event too long for the server's max_allowed_packet is SINK_RETRY, logged:
- * its dead letter would be too long as well, so somebody has to raise the limit.
+ * Beyond sink.h: an event marked OUTCOME_DEAD whose id is already a row becomes OUTCOME_DUPLICATE
+ * and gets no dead letter. A single event too long for the server's max_allowed_packet is
+ * SINK_RETRY, logged: its dead letter would be too long as well, so somebody has to raise the
+ * limit.
  */
 MUST_CHECK enum err mysql_sink_new(struct sink *out, const struct mysql_config *config,
                                    const struct mysql_owner *owner, uint32_t partition,
