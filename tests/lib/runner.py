@@ -197,8 +197,14 @@ def main():
         print("no server at %s (SLUICE_BIN)" % Server.binary())
         print("0 passed, 1 failed, 0 skipped")
         sys.exit(1)
+    previous = None
     for test in _flatten(suite):
         if not words or any(word in test.id() for word in words):
+            if previous is not None and previous is not type(test):
+                previous.tearDownClass()
+            previous = type(test)
             test.run(result)
+    if previous is not None:
+        previous.tearDownClass()
     print("%d passed, %d failed, %d skipped" % (result.passed, result.failed, len(result.skipped)))
     sys.exit(1 if result.failed else 0)
