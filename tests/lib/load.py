@@ -277,6 +277,14 @@ class Worker:
         if 200 <= status < 300:
             self.accepted(attempt, status, body)
             return
+        if attempt.bulk and status == 404:
+            # This build has no bulk route: send them one by one.
+            self.plan.bulk_share = 0
+            for n in attempt.numbers:
+                self.possible[n] -= 1
+                self.flags[n] |= REFUSED
+            self.again.extend(attempt.numbers)
+            return
         code = ""
         try:
             code = json.loads(body)["error"]
