@@ -725,7 +725,7 @@ statistics_follow_the_log(void **state)
     assert_int_equal(stats.pending_events, 3000);
     assert_int_equal(stats.oldest_pending_us, INT64_C(1700000000000001));
     assert_int_equal(stats.id_window_events, 3000);
-    assert_in_range(stats.bytes, 3000 * 150, 3000 * 300);
+    assert_in_range(stats.bytes, 3000 * 138, 3000 * 200);
 
     assert_int_equal(wal_fixture_drain(fixture, 0, 100, 2), 200);
     journal->ops->stats(journal->self, &stats);
