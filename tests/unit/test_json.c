@@ -521,8 +521,10 @@ static void
 elements_are_walked_past_brackets_in_strings(void **state)
 {
     static const char *const expected[] = {"\"]\"", "[\"}\",[]]", "{\"[\":\"\\\"]\"}",
-                                           "1.5",   "false",      "\"\\\\\""};
-    struct json_text text = scan("[ \"]\" ,[\"}\",[]],{\"[\":\"\\\"]\"},1.5, false,\"\\\\\" ]");
+                                           "1.5",   "false",      "null",
+                                           "true",  "{ }",        "\"\\\\\""};
+    struct json_text text =
+        scan("[ \"]\" ,[\"}\",[]],{\"[\":\"\\\"]\"},1.5, false,null,true,{ },\"\\\\\" ]");
     struct json_value value;
     size_t offset = 0;
 
@@ -536,6 +538,9 @@ elements_are_walked_past_brackets_in_strings(void **state)
     text = scan("[ ]");
     offset = 0;
     assert_false(json_element_next(text.value.raw, &offset, &value));
+    text = scan("{ }");
+    offset = 0;
+    assert_false(json_member_next(text.value.raw, &offset, &(struct json_member){0}));
 }
 
 static void
