@@ -464,7 +464,7 @@ a_set_holds_each_key_once_and_sorts_by_its_bytes(void **state)
 
     (void)state;
     for (int i = 0; i < 3000; i++) {
-        char service[8];
+        char service[16];
         struct event event = event_of(200, 1.0);
         snprintf(service, sizeof(service), "s%d", i % 10);
         event.tenant = span_of(tenants[i % 3]);

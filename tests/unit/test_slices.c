@@ -518,7 +518,7 @@ a_series_beyond_the_limit_is_dropped_and_counted(void **state)
 
     (void)state;
     for (int i = 0; i < 120; i++) {
-        char name[16];
+        char name[32];
         struct event event = event_at(now, 200, 5.0);
         snprintf(name, sizeof(name), "service-%d", i);
         event.service = span_of(name);
@@ -745,7 +745,7 @@ without_memory_a_new_series_or_store_is_refused(void **state)
         struct slices_stats stats;
         struct event event = event_at(now, 200, 5.0);
         for (int i = 0; i < 32; i++) { /* the next one makes the table grow */
-            char name[16];
+            char name[32];
             struct event other = event;
             snprintf(name, sizeof(name), "s%d", i);
             other.service = span_of(name);
