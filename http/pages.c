@@ -155,3 +155,9 @@ handle_dashboard(struct exchange *exchange)
                     "Referrer-Policy: no-referrer\r\n"
                     "Cross-Origin-Opener-Policy: same-origin\r\n");
 }
+
+void
+handle_slo_status(struct exchange *exchange)
+{
+    (void)exchange;
+}

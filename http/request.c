@@ -303,7 +303,7 @@ parser_begin(struct parser *parser, struct request *request)
     parser->request = request;
     parser->why = PROBLEM_MALFORMED;
     parser->in_body = false;
-    parser->line_began = false;
+    parser->last = '\0';
     parser->head_bytes = 0;
     parser->wire_bytes = 0;
     parser->fields = 0;
@@ -312,22 +312,26 @@ parser_begin(struct parser *parser, struct request *request)
 }
 
 /*
- * True when a line of the head starts with a blank: an obsolete fold, which llhttp would join to
- * the value before it. Works on raw bytes, so it does not matter where the reads were cut.
+ * True when a line of the head starts with a blank, an obsolete fold that llhttp would join to the
+ * value before it, or ends without CR, where a proxy may see another line structure. Works on raw
+ * bytes, so it does not matter where the reads were cut.
  */
 static bool
-has_fold(struct parser *parser, struct span head)
+has_odd_line(struct parser *parser, struct span head)
 {
-    const char *at = head.data;
     const char *end = head.data + head.len;
+    const char *at = head.data;
 
     if (head.len == 0) {
         return false;
     }
-    if (parser->line_began && (*at == ' ' || *at == '\t')) {
+    if (parser->last == '\n' && (*at == ' ' || *at == '\t')) {
         return true;
     }
     while ((at = memchr(at, '\n', (size_t)(end - at))) != NULL) {
+        if ((at == head.data ? parser->last : at[-1]) != '\r') {
+            return true;
+        }
         at++;
         if (at == end) {
             break;
@@ -336,7 +340,7 @@ has_fold(struct parser *parser, struct span head)
             return true;
         }
     }
-    parser->line_began = end[-1] == '\n';
+    parser->last = end[-1];
     return false;
 }
 
@@ -367,7 +371,7 @@ static enum parse_step
 head_step(struct parser *parser, struct span used, bool complete, enum problem *why)
 {
     parser->head_bytes += used.len;
-    if (has_fold(parser, used)) {
+    if (has_odd_line(parser, used)) {
         *why = PROBLEM_MALFORMED;
         return PARSE_REFUSED;
     }

@@ -121,7 +121,7 @@ struct parser {
     struct request *request;
     enum problem why;
     bool in_body;
-    bool line_began; /* the last head byte was a line's end: a blank next would be a fold */
+    char last; /* of the head's bytes used so far */
     bool paused;
     size_t head_bytes;
     size_t wire_bytes; /* used since the head, with chunk framing and trailers */
