@@ -9,7 +9,7 @@
  *     1 byte = 1
  *
  *   list:   length, then per entry key and count
- *   key:    the first zig-zag coded ((k << 1) ^ (k >> 31)), each further one as the distance to
+ *   key:    the first zig-zag coded ((k << 1) ^ (k >> 63)), each further one as the distance to
  *           the key before minus 1: ascending order needs no check because nothing else can be
  * written count:  at least 1
  *
@@ -33,6 +33,9 @@ enum {
     SET_INDEX_SIZE_FIRST = 64,
 };
 
+/* No list has keys this far apart; keeps the arithmetic on keys far from overflow. */
+#define CODED_KEY_MAX (UINT64_C(1) << 40)
+
 int64_t
 minute_of_us(int64_t us)
 {
@@ -51,7 +54,7 @@ slice_rules_valid(const struct slice_rules *rules)
         return false;
     }
     for (uint32_t i = 0; i < rules->threshold_count; i++) {
-        if (rules->threshold_us[i] <= previous || rules->threshold_us[i] > SLICE_THRESHOLD_US_MAX) {
+        if (rules->threshold_us[i] <= previous) {
             return false;
         }
         previous = rules->threshold_us[i];
@@ -69,23 +72,22 @@ slice_clear(struct slice *slice)
 }
 
 /* The keys of a threshold's two sides; both sides of one threshold are neighbours in the list. */
-static int32_t
+static int64_t
 at_or_below(uint32_t threshold_us)
 {
-    return (int32_t)(2 * threshold_us);
+    return 2 * (int64_t)threshold_us;
 }
 
-static int32_t
+static int64_t
 above(uint32_t threshold_us)
 {
-    return (int32_t)(2 * threshold_us + 1);
+    return 2 * (int64_t)threshold_us + 1;
 }
 
 void
 slice_good_bad(const struct slice *slice, uint32_t threshold_us, uint64_t *good_out,
                uint64_t *bad_out)
 {
-    ASSERT(threshold_us <= SLICE_THRESHOLD_US_MAX);
     if (threshold_us == 0) {
         *good_out = slice->good;
         *bad_out = slice->bad;
@@ -226,11 +228,11 @@ write_list(struct buffer *out, const struct sparse *list)
 {
     write_varint(out, list->len);
     for (uint32_t i = 0; i < list->len; i++) {
-        int32_t key = list->entries[i].key;
+        int64_t key = list->entries[i].key;
         if (i == 0) {
-            write_varint(out, ((uint32_t)key << 1) ^ (key < 0 ? UINT32_MAX : 0));
+            write_varint(out, ((uint64_t)key << 1) ^ (key < 0 ? UINT64_MAX : 0));
         } else {
-            int64_t distance = (int64_t)key - list->entries[i - 1].key;
+            int64_t distance = key - list->entries[i - 1].key;
             ASSERT(distance > 0);
             write_varint(out, (uint64_t)(distance - 1));
         }
@@ -287,7 +289,7 @@ read_entry(struct reader *reader, uint64_t at, int64_t *key, uint64_t *count)
 {
     uint64_t coded;
 
-    if (!read_varint(reader, &coded) || coded > UINT32_MAX || !read_varint(reader, count)) {
+    if (!read_varint(reader, &coded) || coded > CODED_KEY_MAX || !read_varint(reader, count)) {
         return false;
     }
     if (at == 0) {
@@ -383,7 +385,7 @@ check_slice(struct span bytes, struct view *out)
         sum != counts->good + counts->bad || below != counts->good) {
         return ERR_CORRUPT;
     }
-    if (!check_list(&reader, 2, INT32_MAX, 0, &out->threshold, &sum, &below) ||
+    if (!check_list(&reader, 2, above(UINT32_MAX), 0, &out->threshold, &sum, &below) ||
         !thresholds_agree(out->threshold, counts->timed)) {
         return ERR_CORRUPT;
     }
@@ -411,7 +413,7 @@ add_list(struct sparse *into, struct list list)
     for (uint64_t i = 0; i < list.len; i++) {
         bool read = read_entry(&list.reader, i, &key, &count);
         ASSERT(read); /* the list has been checked */
-        sparse_add_one(into, (int32_t)key, count);
+        sparse_add_one(into, key, count);
     }
 }
 
@@ -453,7 +455,6 @@ slice_encoded_good_bad(struct span bytes, uint32_t threshold_us, uint64_t *good_
     if (err != ERR_OK) {
         return err;
     }
-    ASSERT(threshold_us <= SLICE_THRESHOLD_US_MAX);
     *good_out = threshold_us == 0 ? view.counts.good : 0;
     *bad_out = threshold_us == 0 ? view.counts.bad : 0;
     for (uint64_t i = 0; threshold_us != 0 && i < view.threshold.len; i++) {

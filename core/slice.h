@@ -34,8 +34,7 @@ struct slice {
 };
 
 enum {
-    SLICE_THRESHOLDS_MAX = 8,
-    SLICE_THRESHOLD_US_MAX = INT32_MAX / 2, /* 17.9 minutes */
+    SLICE_THRESHOLDS_MAX = 8
 };
 
 /* The largest good + bad of any slice, so that no sum of counters comes near the end of 64 bits. */
@@ -43,7 +42,7 @@ enum {
 
 /* Latency thresholds counted exactly, in microseconds, ascending. Borrowed, constant while used. */
 struct slice_rules {
-    uint32_t threshold_us[SLICE_THRESHOLDS_MAX]; /* each 1 to SLICE_THRESHOLD_US_MAX */
+    uint32_t threshold_us[SLICE_THRESHOLDS_MAX]; /* each at least 1 */
     uint32_t threshold_count;
 };
 
