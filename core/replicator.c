@@ -961,7 +961,6 @@ replicator_new(struct replicator **out, const struct replicator_config *config,
     ASSERT(config->partition < journal->partitions);
     ASSERT(config->batch_events_max > 0);
     ASSERT(config->backoff_ms > 0);
-    ASSERT(config->backoff_max_ms >= config->backoff_ms);
     r = calloc(1, sizeof(*r));
     if (r == NULL) {
         return ERR_NO_MEMORY;
@@ -971,6 +970,9 @@ replicator_new(struct replicator **out, const struct replicator_config *config,
         return ERR_NO_MEMORY;
     }
     r->config = *config;
+    if (r->config.backoff_max_ms < config->backoff_ms) {
+        r->config.backoff_max_ms = config->backoff_ms;
+    }
     r->journal = journal;
     r->sink = sink;
     r->slices = slices;

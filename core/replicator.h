@@ -53,7 +53,7 @@ struct replicator_config {
     uint64_t batch_bytes_max;
     int batch_wait_ms;  /* a batch that is not full waits this long for more; 0: not at all */
     int backoff_ms;     /* > 0; first wait after a failure; doubles, with full jitter ... */
-    int backoff_max_ms; /* ... up to this */
+    int backoff_max_ms; /* ... up to this; below backoff_ms it means backoff_ms */
 };
 
 struct replicator_status {
