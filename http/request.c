@@ -560,7 +560,7 @@ hex_digit(char c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-static bool
+static enum err
 append_decoded(struct buffer *out, struct span raw)
 {
     for (size_t i = 0; i < raw.len; i++) {
@@ -573,20 +573,20 @@ append_decoded(struct buffer *out, struct span raw)
             int low = i + 2 < raw.len ? hex_digit(raw.data[i + 2]) : -1;
 
             if (high < 0 || low < 0) {
-                return false;
+                return ERR_INVALID;
             }
             c = (char)(high * 16 + low);
             i += 2;
         }
         if (c == '\0') {
-            return false;
+            return ERR_INVALID;
         }
         buffer_append_char(out, c);
     }
-    return !out->failed;
+    return out->failed ? ERR_NO_MEMORY : ERR_OK;
 }
 
-bool
+enum err
 request_query(const struct request *request, const char *name, struct buffer *out)
 {
     struct span rest = origin_form(request);
@@ -594,7 +594,7 @@ request_query(const struct request *request, const char *name, struct buffer *ou
     const char *mark = rest.len == 0 ? NULL : memchr(rest.data, '?', rest.len);
 
     if (mark == NULL) {
-        return false;
+        return ERR_NOT_FOUND;
     }
     rest.len -= (size_t)(mark + 1 - rest.data);
     rest.data = mark + 1;
@@ -610,7 +610,7 @@ request_query(const struct request *request, const char *name, struct buffer *ou
         rest.data += len;
         rest.len -= len;
     }
-    return false;
+    return ERR_NOT_FOUND;
 }
 
 struct span

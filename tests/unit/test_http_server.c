@@ -6,7 +6,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -149,9 +151,10 @@ open_server(struct fixture *f, const struct server_config *config, struct journa
     log_setup(LOG_ERROR, LOG_JSON, 2);
     assert_int_equal(slices_new(&f->slices, &slices_config), ERR_OK);
     f->slo.objective_count = 1;
-    f->slo.objective[0] = (struct slo_objective){
-        .id = "default-availability", .type = SLO_AVAILABILITY, .target = 0.999,
-        .window_minutes = 43200};
+    f->slo.objective[0] = (struct slo_objective){.id = "default-availability",
+                                                 .type = SLO_AVAILABILITY,
+                                                 .target = 0.999,
+                                                 .window_minutes = 43200};
     f->config = *config;
     deps = (struct server_deps){
         .journal = journal, .slices = f->slices, .slo = &f->slo, .clock = clock_system()};
@@ -210,8 +213,7 @@ struct answer {
 static int
 connect_to(const struct fixture *f)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(server_port(f->server))};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(server_port(f->server))};
     struct timeval patience = {PATIENCE_S, 0};
     int on = 1;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -551,7 +553,9 @@ pipelined_answers_keep_their_order_whatever_order_commits_end_in(void **state)
 static void
 more_requests_than_the_queue_holds_wait_and_are_all_answered(void **state)
 {
-    enum { COUNT = 300 };
+    enum {
+        COUNT = 300
+    };
     struct server_config config = default_config();
     struct fixture f;
     struct client *client;
@@ -588,8 +592,8 @@ each_outcome_of_the_journal_has_its_answer(void **state)
         int status;
         const char *code;
     } ROWS[] = {
-        {ERR_AGAIN, 503, "backpressure"},   {ERR_FULL, 503, "log_full"},
-        {ERR_CLOSED, 503, "shutting_down"}, {ERR_FAILED, 503, "log_failed"},
+        {ERR_AGAIN, 503, "backpressure"},      {ERR_FULL, 503, "log_full"},
+        {ERR_CLOSED, 503, "shutting_down"},    {ERR_FAILED, 503, "log_failed"},
         {ERR_UNKNOWN, 500, "outcome_unknown"},
     };
     struct server_config config = default_config();
@@ -651,7 +655,7 @@ static const struct {
     {REQUEST_TEXT("POST /nowhere", "Content-Length: 3\r\n\r\nabc"), 404, "not_found", false},
     {REQUEST_TEXT("DELETE /events", "\r\n"), 405, "method_not_allowed", false},
     {REQUEST_TEXT("LOCK /events", "\r\n"), 405, "method_not_allowed", false},
-    {REQUEST_TEXT("CONNECT /events", "\r\n"), 400, "validation_error", true},
+    {REQUEST_TEXT("CONNECT /events", "\r\n"), 405, "method_not_allowed", true},
     {REQUEST_TEXT("POST /events", "\r\n"), 411, "body_too_large", false},
     {REQUEST_TEXT("POST /events", "Content-Length: 2049\r\nConnection: close\r\n\r\n"), 413,
      "body_too_large", true},
@@ -753,7 +757,9 @@ heads_beyond_their_limits_are_refused(void **state)
 static void
 a_client_that_is_still_sending_sees_its_refusal(void **state)
 {
-    enum { SIZE = 4 * 1024 * 1024 };
+    enum {
+        SIZE = 4 * 1024 * 1024
+    };
     struct server_config config = default_config();
     char *block = calloc(1, SIZE);
     struct fixture f;
@@ -1148,7 +1154,8 @@ assert_lints(char *text)
     char type[32] = "";
     char *save = NULL;
 
-    for (char *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
+    for (char *line = strtok_r(text, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
         size_t len = strcspn(line, "{ ");
         bool counter;
 
@@ -1284,7 +1291,8 @@ struct load {
     _Atomic bool warm; /* some answers are in */
 };
 
-/* Posts, three in flight, until the server ends the connection. Takes no part in cmocka's asserts. */
+/* Posts, three in flight, until the server ends the connection. Takes no part in cmocka's asserts.
+ */
 static void *
 load_main(void *arg)
 {
@@ -1299,8 +1307,8 @@ load_main(void *arg)
         char *end;
         ssize_t n;
 
-        while (in_flight < 3 &&
-               send(fd, REQUEST, sizeof(REQUEST) - 1, MSG_NOSIGNAL) == (ssize_t)sizeof(REQUEST) - 1) {
+        while (in_flight < 3 && send(fd, REQUEST, sizeof(REQUEST) - 1, MSG_NOSIGNAL) ==
+                                    (ssize_t)sizeof(REQUEST) - 1) {
             in_flight++;
             load->sent++;
         }
@@ -1328,7 +1336,9 @@ load_main(void *arg)
 static void
 a_stop_under_load_loses_no_answer(void **state)
 {
-    enum { CLIENTS = 6 };
+    enum {
+        CLIENTS = 6
+    };
     struct server_config config = default_config();
     struct load loads[CLIENTS];
     pthread_t threads[CLIENTS];
