@@ -52,8 +52,7 @@ is_connected(enum replicator_state state)
     case REPLICATOR_STOPPED:
         return false;
     }
-    ASSERT(!"a state of the list");
-    return false;
+    assert_failed(__FILE__, __LINE__, "a state of the list");
 }
 
 static uint32_t

@@ -26,6 +26,8 @@ struct outcome {
     size_t len;
 };
 
+static void note(struct outcome *outcome, const char *format, ...) PRINTF_LIKE(2, 3);
+
 static void
 note(struct outcome *outcome, const char *format, ...)
 {
