@@ -388,9 +388,8 @@ op_recover(void *self, struct batch *batch)
     ASSERT(batch->partition == sink->partition);
     lock(store);
     part = part_of(store, sink->partition);
-    ASSERT(batch->to_seq <= part->offset);
     store->calls.recover++;
-    if (store->down) {
+    if (store->down || batch->to_seq > part->offset) {
         err = ERR_UNAVAILABLE;
     } else if (answers_take(&part->recover, &scripted)) {
         err = (enum err)scripted;
