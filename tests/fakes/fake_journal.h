@@ -78,6 +78,9 @@ void fake_journal_set_failed(struct fake_journal *fake);
 /* A read that would start with SEQ gets ERR_CORRUPT, one that would reach it ends before it. */
 void fake_journal_set_corrupt(struct fake_journal *fake, uint64_t seq, bool corrupt);
 
+/* Reads pass over SEQ without a word, as no journal ever may. */
+void fake_journal_set_missing(struct fake_journal *fake, uint64_t seq, bool missing);
+
 /* What opening the log again does: latch and stop forgotten, epoch raised, scripts kept. No thread.
  */
 void fake_journal_restart(struct fake_journal *fake);
