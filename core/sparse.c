@@ -15,7 +15,7 @@ sparse_clear(struct sparse *sparse)
 
 /* Number of the first entry whose key is at least KEY; LEN when there is none. */
 static uint32_t
-lower_bound(const struct sparse *sparse, int32_t key)
+lower_bound(const struct sparse *sparse, int64_t key)
 {
     uint32_t low = 0;
     uint32_t count = sparse->len;
@@ -33,13 +33,13 @@ lower_bound(const struct sparse *sparse, int32_t key)
 }
 
 static bool
-has_key_at(const struct sparse *sparse, uint32_t at, int32_t key)
+has_key_at(const struct sparse *sparse, uint32_t at, int64_t key)
 {
     return at < sparse->len && sparse->entries[at].key == key;
 }
 
 uint64_t
-sparse_get(const struct sparse *sparse, int32_t key)
+sparse_get(const struct sparse *sparse, int64_t key)
 {
     uint32_t at = lower_bound(sparse, key);
 
@@ -65,7 +65,7 @@ count_missing(const struct sparse *into, const struct sparse *from)
     uint32_t at = 0;
 
     for (uint32_t i = 0; i < from->len; i++) {
-        int32_t key = from->entries[i].key;
+        int64_t key = from->entries[i].key;
         if (from->len < 4) {
             at = lower_bound(into, key);
         }
@@ -118,7 +118,7 @@ raise_count(struct sparse_entry *entry, uint64_t count)
 }
 
 void
-sparse_add_one(struct sparse *into, int32_t key, uint64_t count)
+sparse_add_one(struct sparse *into, int64_t key, uint64_t count)
 {
     uint32_t at = lower_bound(into, key);
 
@@ -187,6 +187,7 @@ sparse_covers(const struct sparse *into, const struct sparse *from)
 void
 sparse_subtract(struct sparse *into, const struct sparse *from)
 {
+    bool any_zero = false;
     uint32_t kept = 0;
 
     for (uint32_t i = 0; i < from->len; i++) {
@@ -194,6 +195,10 @@ sparse_subtract(struct sparse *into, const struct sparse *from)
         ASSERT(has_key_at(into, at, from->entries[i].key));
         ASSERT(into->entries[at].count >= from->entries[i].count);
         into->entries[at].count -= from->entries[i].count;
+        any_zero = any_zero || into->entries[at].count == 0;
+    }
+    if (!any_zero) {
+        return;
     }
     for (uint32_t i = 0; i < into->len; i++) {
         if (into->entries[i].count > 0) {

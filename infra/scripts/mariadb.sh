@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A private MariaDB server in one directory: for `make run` and for every test that needs a real
 # database. Needs only the packages mariadb-server-core and mariadb-client-core, and no running
-# service. As root the server runs as nobody; otherwise as whoever calls.
+# service. As root the server runs as nobody, if nobody can reach the directory; otherwise as
+# whoever calls.
 #
 # The directory then holds: data/ (the database), s (the socket), pid, port (when it listens on TCP)
 # and err.log. The account is root without a password: reachable by socket, and by TCP from this
@@ -76,7 +77,7 @@ make_data() {
     if [ -n "$templates" ] && [ -d "$template" ]; then
         cp -r "$template" "$dir/data.new"
     else
-        as_server mariadb-install-db --no-defaults --datadir="$dir/data.new" \
+        as_server mariadb-install-db --no-defaults "${account[@]}" --datadir="$dir/data.new" \
             --auth-root-authentication-method=normal --skip-test-db >"$dir/install.log" 2>&1 ||
             die "mariadb-install-db failed, see $dir/install.log"
         if [ -n "$templates" ] && mkdir -p "$templates" 2>/dev/null; then
@@ -85,9 +86,6 @@ make_data() {
                 rm -rf "$template.$$"
             fi
         fi
-    fi
-    if [ "$(id -u)" = 0 ]; then
-        chown -R nobody:nogroup "$dir/data.new"
     fi
     mv -T "$dir/data.new" "$dir/data"
 }
@@ -118,9 +116,17 @@ start() {
     if [ "$(id -u)" = 0 ]; then
         need setpriv util-linux
         chown nobody:nogroup "$dir"
-        as_server test -x "$dir" || die "the account nobody cannot reach $dir: a folder above it is closed"
+        if ! as_server test -x "$dir"; then
+            # A folder above is closed, as in a clone under /root: then only root can get there.
+            as_prefix=()
+            account=(--user=root)
+        fi
     fi
     [ -d "$dir/data" ] || make_data
+    if [ "${#as_prefix[@]}" -gt 0 ]; then
+        # Copied from a template, or made by root when a folder above was closed.
+        find "$dir/data" -not -user nobody -exec chown nobody:nogroup {} +
+    fi
     net=(--skip-networking)
     rm -f "$dir/port"
     if [ -n "$port" ]; then
@@ -135,7 +141,7 @@ start() {
             --pid-file="$dir/server.pid" --log-error="$dir/err.log" --skip-name-resolve \
             --innodb-buffer-pool-size=64M --innodb-log-file-size=16M \
             --character-set-server=utf8mb4 --collation-server=utf8mb4_bin \
-            "${net[@]}" "$@"
+            "${account[@]}" "${net[@]}" "$@"
     ) </dev/null >/dev/null 2>&1 &
     pid=$!
     disown "$pid" 2>/dev/null || true
@@ -182,6 +188,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 dir=$(cd "$2" && pwd)
 shift 2
 as_prefix=()
+account=()
 if [ "$(id -u)" = 0 ]; then
     as_prefix=(setpriv --reuid=nobody --regid=nogroup --clear-groups --)
 fi
