@@ -192,12 +192,13 @@ class Runner:
         # Short names: a socket's path has about a hundred bytes, and drills add their own folders.
         with self.lock:
             directory = os.path.join(self.scratch, str(next(self.directories)))
-        os.mkdir(directory, 0o711)
+        os.mkdir(directory)
+        os.chmod(directory, 0o1777)  # for a database that runs as `nobody`, too
         reports = os.path.join(directory, "sanitizer")
         log = os.path.join(ROOT, "build", config, "results", name.replace("/", "-") + ".log")
         os.makedirs(os.path.dirname(log), exist_ok=True)
         deadline = DEADLINE[group] * DEADLINE_FACTOR.get(config, 1)
-        environment = dict(environment, TMPDIR=directory, **sanitizer_options(reports))
+        environment = dict(environment, TMPDIR=directory, TEST_RUN=directory, **sanitizer_options(reports))
 
         began = time.monotonic()
         with open(log, "wb") as sink:
@@ -208,7 +209,7 @@ class Runner:
                 status = None
             finally:
                 self.end(child)
-                kill_marked("TMPDIR=" + directory)
+                kill_marked("TEST_RUN=" + directory)
         seconds = time.monotonic() - began
         if self.stopping:
             raise KeyboardInterrupt
