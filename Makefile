@@ -1,10 +1,12 @@
-# Sluice. `make help` lists the targets. CONFIG=debug|release|asan|tsan, CC=gcc|clang, V=1, WERROR=0.
+# Sluice. `make help` lists the targets. CONFIG=debug|release|asan|tsan|fuzz, CC=gcc|clang, V=1, WERROR=0.
+# CPPFLAGS, CFLAGS and LDFLAGS belong to the user and come last.
 
 CONFIG ?= debug
 ifeq ($(origin CC),default)
-CC := gcc
+CC := $(if $(filter fuzz,$(CONFIG)),clang,gcc)
 endif
-BUILD := build/$(CONFIG)
+# Each compiler has objects of its own: build/debug is gcc's, build/debug-clang the other's.
+BUILD := build/$(CONFIG)$(if $(findstring clang,$(CC)),$(if $(filter-out fuzz,$(CONFIG)),-clang))
 WERROR ?= 1
 
 WARNINGS := -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wvla -Wformat=2 -Wcast-qual \
@@ -17,8 +19,9 @@ OPTIMISE_debug := -O1 -g3
 OPTIMISE_release := -O2 -g -DNDEBUG -fstack-protector-strong -D_FORTIFY_SOURCE=2
 OPTIMISE_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPTIMISE_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+OPTIMISE_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 ifndef OPTIMISE_$(CONFIG)
-$(error CONFIG must be debug, release, asan or tsan, not '$(CONFIG)')
+$(error CONFIG must be debug, release, asan, tsan or fuzz, not '$(CONFIG)')
 endif
 
 LLHTTP_DIR := /usr/share/llhttp
@@ -40,8 +43,8 @@ say = $(if $(V),,@printf '  %-6s %s\n' '$(1)' '$(2)')
 
 .DEFAULT_GOAL := all
 .PHONY: all
-all: $(BUILD)/sluice ## build the server (CONFIG=debug: also linked as build/sluice)
-	$(Q)ln -sfn $(CONFIG)/sluice build/sluice
+all: $(BUILD)/sluice ## build the server: build/<config>/sluice, and build/sluice for the last one built
+	$(Q)ln -sfn $(BUILD:build/%=%)/sluice build/sluice
 
 $(BUILD)/sluice: $(BUILD)/cli/main.o $(LIBRARY)
 	$(call say,LINK,$@)
@@ -56,6 +59,9 @@ $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+# The assembler reads the page in, so the compiler's dependency files do not know of it.
+$(BUILD)/http/dashboard.o: $(wildcard http/dashboard.*)
+
 # Debian's generated parser: strict mode, and apart from our warnings.
 $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c Makefile
 	$(call say,CC,$<)
@@ -63,22 +69,107 @@ $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c Makefile
 	$(Q)$(CC) -isystem /usr/share/include/llhttp -DLLHTTP_STRICT_MODE=1 -std=c17 -w \
 	  $(OPTIMISE_$(CONFIG)) $(CFLAGS) -c -o $@ $<
 
-# ---- unit tests: one program per tests/unit/test_*.c, fakes linked into each ----
-UNIT_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
-UNIT_PROGRAMS := $(UNIT_SOURCES:%.c=$(BUILD)/%)
+# ---- test programs: one per tests/unit/test_*.c and tests/integration/test_*.c, fakes linked in ----
 FAKE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/fakes/*.c)))
+UNIT_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/unit/test_*.c)))
+INTEGRATION_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/integration/test_*.c)))
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(INTEGRATION_PROGRAMS)
 
-$(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(FAKE_OBJECTS) $(LIBRARY)
+$(TEST_PROGRAMS): %: %.o $(FAKE_OBJECTS) $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
 
+# ---- fuzz targets: replay_<name> runs the corpus without an engine, fuzz_<name> is libFuzzer's ----
+FUZZ_NAMES := $(patsubst fuzz/fuzz_%.c,%,$(sort $(wildcard fuzz/fuzz_*.c)))
+REPLAY_PROGRAMS := $(FUZZ_NAMES:%=$(BUILD)/fuzz/replay_%)
+FUZZ_PROGRAMS := $(FUZZ_NAMES:%=$(BUILD)/fuzz/fuzz_%)
+
+$(REPLAY_PROGRAMS): $(BUILD)/fuzz/replay_%: $(BUILD)/fuzz/fuzz_%.o $(BUILD)/fuzz/replay.o $(LIBRARY)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+$(FUZZ_PROGRAMS): %: %.o $(LIBRARY)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
 .PRECIOUS: $(BUILD)/%.o
 
-.PHONY: unit-programs
+.PHONY: unit-programs test-programs fuzz-programs
 unit-programs: $(UNIT_PROGRAMS)
+test-programs: $(TEST_PROGRAMS) $(REPLAY_PROGRAMS) ## build what `make test` runs, in this CONFIG
+fuzz-programs: $(FUZZ_PROGRAMS)
+
+# ---- what people call; each installs what it lacks ----
+DEPENDENCIES := infra/scripts/dependencies.sh
+TEST_CONFIGS ?= debug asan tsan
+FUZZ_SECONDS ?= 60
+PREFIX ?= /usr/local
+
+.PHONY: run
+run: ## start MariaDB and the server here: http://127.0.0.1:8080 (HTTP_PORT=...); Ctrl-C stops both
+	@$(DEPENDENCIES) build run
+	@$(MAKE) --no-print-directory CONFIG=release all
+	@exec infra/scripts/run.sh
+
+.PHONY: test
+test: ## everything that is tested, in debug, asan and tsan builds (TEST_CONFIGS=...)
+	@$(DEPENDENCIES) build test
+	@MAKE="$(MAKE)" python3 tests/run.py $(TEST_CONFIGS)
+
+.PHONY: check
+check: ## format, include arrows, headers alone, gcc and clang, clang-tidy, cppcheck, shellcheck
+	@$(DEPENDENCIES) build check
+	@MAKE="$(MAKE)" infra/scripts/check.sh
+
+.PHONY: ci
+ci: ## check, then the tests in release, asan and tsan builds
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory test TEST_CONFIGS="release asan tsan"
+
+.PHONY: fuzz
+fuzz: ## fuzz each input for FUZZ_SECONDS (60), from fuzz/corpus
+	@$(DEPENDENCIES) build fuzz
+	@$(MAKE) --no-print-directory CONFIG=fuzz CC=clang fuzz-programs
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) infra/scripts/fuzz.sh $(FUZZ_NAMES)
+
+.PHONY: bench
+bench: ## measure, beside nginx and Redis
+	@$(DEPENDENCIES) build bench
+	@$(MAKE) --no-print-directory CONFIG=release all
+	@exec bench/run.sh
+
+.PHONY: install
+install: ## install the release build (PREFIX=/usr/local, DESTDIR=)
+	@$(MAKE) --no-print-directory CONFIG=release all
+	install -D -m 755 build/release/sluice $(DESTDIR)$(PREFIX)/bin/sluice
+
+# What editors and clang-tidy read; written from the same variables the compiler gets.
+comma := ,
+COMPILED := $(sort $(wildcard $(addsuffix /*.c,$(FOLDERS) tests/unit tests/integration tests/fakes \
+  fuzz bench)))
+define compile_command
+{"directory": "$(CURDIR)", "file": "$1", "command": "$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -c $1"}
+endef
+.PHONY: compile_commands.json
+compile_commands.json: ## how each file is compiled, for editors
+	$(file >$@,[$(foreach source,$(COMPILED),$(if $(filter-out \
+	  $(firstword $(COMPILED)),$(source)),$(comma))$(call compile_command,$(source)))])
+	@:
+
+.PHONY: print-cppflags
+print-cppflags:
+	@echo '$(CPPFLAGS_ALL)'
 
 .PHONY: clean
-clean: ## remove what was built (not var/, the data)
-	rm -rf build
+clean: ## remove what was built (not var/, the data of `make run`)
+	rm -rf build compile_commands.json
 
--include $(OBJECTS:.o=.d) $(UNIT_PROGRAMS:=.d) $(FAKE_OBJECTS:.o=.d)
+.PHONY: dist-clean
+dist-clean: clean ## remove also var/: the log and the database of `make run`
+	rm -rf var
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z_.-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' Makefile
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

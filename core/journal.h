@@ -66,7 +66,8 @@ enum outcome {
 
 struct batch_event {
     uint64_t seq;
-    struct event event; /* borrows from the batch */
+    struct span body; /* the encoded event; borrows from the batch, as does the next */
+    struct event event;
     enum outcome outcome;
     int reject_code;         /* OUTCOME_DEAD: the sink's own error number ... */
     char reject_reason[256]; /* ... and its words */

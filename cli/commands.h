@@ -1,0 +1,18 @@
+/*
+ * commands.h - the subcommands. Each takes the arguments after its name and returns the exit code:
+ * 0 good, 1 found something wrong or failed, 2 usage or configuration.
+ */
+#ifndef SLUICE_CLI_COMMANDS_H
+#define SLUICE_CLI_COMMANDS_H
+
+enum {
+    EXIT_GOOD = 0,
+    EXIT_WRONG = 1,
+    EXIT_USAGE = 2,
+};
+
+int command_serve(int argc, char **argv);
+int command_check_config(int argc, char **argv);
+int command_version(int argc, char **argv);
+
+#endif

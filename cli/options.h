@@ -1,0 +1,80 @@
+/*
+ * options.h - one table of settings: environment variables, flags, --help and check-config.
+ *
+ * A value comes from the flag, else from the variable or one of its aliases, else from the table's
+ * default. One that does not parse is an error that names the variable; nothing falls back
+ * silently.
+ */
+#ifndef SLUICE_CLI_OPTIONS_H
+#define SLUICE_CLI_OPTIONS_H
+
+#include <stdio.h>
+
+#include "core/base.h"
+#include "core/buffer.h"
+#include "core/err.h"
+
+struct options {
+    char *http_host;
+    uint64_t http_port;
+    uint64_t http_threads; /* 0: CPUs - 1, at least 1 */
+    uint64_t max_body_bytes;
+    uint64_t max_event_bytes;
+    uint64_t max_buffered_bytes;
+    uint64_t max_connections;
+    uint64_t http_read_timeout_ms;
+    uint64_t http_idle_timeout_ms;
+    uint64_t shutdown_timeout_ms;
+    uint64_t max_future_skew_ms;
+    bool ready_requires_db;
+
+    char *wal_dir;
+    uint64_t wal_max_bytes;
+    uint64_t wal_retain_bytes;
+    uint64_t wal_partitions;
+    uint64_t queue_size;
+    uint64_t idempotency_window;
+
+    char *db_url;
+    char *db_host;
+    uint64_t db_port;
+    char *db_socket;
+    char *db_user;
+    char *db_password;
+    char *db_password_file;
+    char *db_name;
+    bool db_tls_required;
+    char *db_tls_ca;
+    uint64_t db_timeout_ms;
+    uint64_t db_retry_backoff_ms;
+    uint64_t db_retry_backoff_max_ms;
+    uint64_t batch_max_events;
+    uint64_t batch_max_ms;
+
+    double slo_target;
+    uint64_t slo_window_minutes;
+    double slo_latency_ms;
+    double slo_latency_target;
+
+    uint64_t log_level;  /* enum log_level */
+    uint64_t log_format; /* enum log_format */
+};
+
+/*
+ * Fills *OUT from flags ARGV[0..ARGC) and the environment. On ERR_INVALID a sentence that names the
+ * variable is in PROBLEM. Whatever the result, release *OUT with options_free().
+ */
+MUST_CHECK enum err options_read(struct options *out, int argc, char **argv,
+                                 struct buffer *problem);
+void options_free(struct options *options);
+
+/* Prints the table: names, aliases, defaults, ranges and meanings. */
+void options_help(FILE *out);
+
+/* Prints the effective values, passwords hidden. */
+void options_print(const struct options *options, FILE *out);
+
+/* True when a database is configured. */
+bool options_has_db(const struct options *options);
+
+#endif

@@ -1,0 +1,442 @@
+/*
+ * serve.c - the wiring of the server: who is made of what, in which order it starts and stops.
+ *
+ * Start: slices <- log (history, then what is pending) <- committer <- replicators <- HTTP.
+ * Stop is the reverse, so nobody ever works with a part that is gone. The process may also be
+ * killed at any line: what was acked is in the log.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/ticker.h"
+#include "core/log.h"
+#include "core/replicator.h"
+#include "core/slices.h"
+#include "core/slo.h"
+#include "http/server.h"
+#include "storage/mysql_sink.h"
+#include "wal/wal.h"
+
+enum {
+    SERIES_MAX = 10000,
+    RETAIN_MINUTES = 92 * 1440,
+    BATCH_BYTES_MAX = 8 << 20,
+    WATCH_INTERVAL_MS = 100,
+    TICK_INTERVAL_MS = 5000,
+};
+
+struct app {
+    struct options options;
+    const struct clock *clock;
+    struct slo_config slo;
+    struct slices *slices;
+    struct wal *wal;
+    struct mysql_config mysql;
+    struct mysql_owner owner;
+    struct replicator *replicators[JOURNAL_PARTITIONS_MAX];
+    uint32_t replicator_count;
+    struct ticker *ticker;
+    struct server *server;
+};
+
+/* ---- the SLO slices' two sources ---- */
+
+static void
+on_durable(void *self, const struct append_event *appended)
+{
+    struct app *app = self;
+    struct event event;
+    enum err err = event_decode(appended->body, &event);
+
+    ASSERT(err == ERR_OK); /* we encoded it a moment ago */
+    if (event_is_measured(&event)) {
+        err = slices_add_event(app->slices, &event, clock_wall_us(app->clock));
+        if (err != ERR_OK) {
+            log_error("slices.add_failed", LOG_U64("seq", appended->seq), LOG_ERR(err), LOG_END);
+        }
+    }
+}
+
+static enum err
+load_slice(void *self, const struct slice_key *key, struct span encoded)
+{
+    struct app *app = self;
+    struct slice slice = {0};
+    enum err err = slice_decode_add(encoded, &slice);
+
+    if (err == ERR_OK) {
+        err = slices_add(app->slices, key, &slice, clock_wall_us(app->clock));
+    }
+    slice_clear(&slice);
+    return err;
+}
+
+static enum err
+load_pending(void *self, uint64_t seq, const struct event *event)
+{
+    struct app *app = self;
+
+    (void)seq;
+    if (!event_is_measured(event)) {
+        return ERR_OK;
+    }
+    return slices_add_event(app->slices, event, clock_wall_us(app->clock));
+}
+
+/* ---- start ---- */
+
+static void
+set_objectives(struct app *app)
+{
+    const struct options *options = &app->options;
+    const int64_t window = (int64_t)options->slo_window_minutes;
+
+    app->slo.objective[0] = (struct slo_objective){
+        .id = "default-availability",
+        .type = SLO_AVAILABILITY,
+        .target = options->slo_target,
+        .window_minutes = window,
+    };
+    app->slo.objective[1] = (struct slo_objective){
+        .id = "default-latency",
+        .type = SLO_LATENCY,
+        .target = options->slo_latency_target,
+        .threshold_us = (uint32_t)(options->slo_latency_ms * 1000 + 0.5),
+        .window_minutes = window,
+    };
+    app->slo.objective_count = 2;
+}
+
+static enum err
+start_log(struct app *app)
+{
+    const struct options *options = &app->options;
+    const struct slices_config slices = {
+        .rules = {.threshold_us = {app->slo.objective[1].threshold_us}, .threshold_count = 1},
+        .series_max = SERIES_MAX,
+        .retain_minutes = RETAIN_MINUTES,
+    };
+    const struct wal_config wal = {
+        .dir = options->wal_dir,
+        .bytes_max = options->wal_max_bytes,
+        .retain_bytes = options->wal_retain_bytes,
+        .partitions = (uint32_t)options->wal_partitions,
+        .queue_events = (uint32_t)options->queue_size,
+        .id_window = (uint32_t)options->idempotency_window,
+        .clock = app->clock,
+        .observer = {on_durable, app},
+    };
+    enum err err = slices_new(&app->slices, &slices);
+
+    if (err == ERR_OK) {
+        err = wal_open(&app->wal, &wal);
+    }
+    if (err == ERR_OK) {
+        err = wal_each_slice(app->wal, load_slice, app);
+    }
+    if (err == ERR_OK) {
+        err = wal_each_pending(app->wal, load_pending, app);
+    }
+    if (err == ERR_OK) {
+        err = wal_start(app->wal);
+    }
+    return err;
+}
+
+static enum err
+start_replicator(struct app *app, uint32_t partition)
+{
+    const struct options *options = &app->options;
+    const struct replicator_config config = {
+        .partition = partition,
+        .batch_events_max = (uint32_t)options->batch_max_events,
+        .batch_bytes_max = BATCH_BYTES_MAX,
+        .batch_wait_ms = (int)options->batch_max_ms,
+        .backoff_ms = (int)options->db_retry_backoff_ms,
+        .backoff_max_ms = (int)options->db_retry_backoff_max_ms,
+    };
+    struct replicator *replicator;
+    struct sink sink;
+    enum err err =
+        mysql_sink_new(&sink, &app->mysql, &app->owner, partition, slices_rules(app->slices));
+
+    if (err != ERR_OK) {
+        return err;
+    }
+    err =
+        replicator_new(&replicator, &config, wal_journal(app->wal), sink, app->slices, app->clock);
+    if (err != ERR_OK) {
+        sink.ops->close(sink.self);
+        return err;
+    }
+    app->replicators[app->replicator_count++] = replicator;
+    return replicator_start(replicator);
+}
+
+static enum err
+start_replicators(struct app *app)
+{
+    const struct options *options = &app->options;
+    const struct journal *journal = wal_journal(app->wal);
+
+    if (!options_has_db(options)) {
+        log_warn("serve.no_database", LOG_STR("hint", "events stay in the log; set DB_URL"),
+                 LOG_END);
+        return ERR_OK;
+    }
+    app->mysql = (struct mysql_config){
+        .host = options->db_socket == NULL ? options->db_host : NULL,
+        .socket = options->db_socket,
+        .user = options->db_user,
+        .password = options->db_password,
+        .database = options->db_name,
+        .port = (uint32_t)options->db_port,
+        .timeout_ms = (int)options->db_timeout_ms,
+        .tls = options->db_tls_required ? MYSQL_TLS_REQUIRED : MYSQL_TLS_OFF,
+        .tls_ca = options->db_tls_ca,
+    };
+    app->owner.epoch = journal->epoch;
+    app->owner.known_instance = wal_knows_instance;
+    app->owner.arg = app->wal;
+    memcpy(app->owner.node_id, journal->node_id, sizeof(app->owner.node_id));
+    memcpy(app->owner.instance, wal_instance(app->wal), sizeof(app->owner.instance));
+    for (uint32_t p = 0; p < journal->partitions; p++) {
+        enum err err = start_replicator(app, p);
+
+        if (err != ERR_OK) {
+            return err;
+        }
+    }
+    return ERR_OK;
+}
+
+static enum err
+start_ticker(struct app *app)
+{
+    struct ticker_config config = {
+        .slices = app->slices,
+        .clock = app->clock,
+        .mysql = options_has_db(&app->options) ? &app->mysql : NULL,
+        .interval_ms = TICK_INTERVAL_MS,
+    };
+
+    memcpy(config.node_id, wal_journal(app->wal)->node_id, sizeof(config.node_id));
+    return ticker_start(&app->ticker, &config);
+}
+
+static uint32_t
+http_threads(const struct options *options)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (options->http_threads > 0) {
+        return (uint32_t)options->http_threads;
+    }
+    return cpus > 2 ? (uint32_t)(cpus - 1) : 1;
+}
+
+static enum err
+start_http(struct app *app)
+{
+    const struct options *options = &app->options;
+    const struct server_config config = {
+        .host = options->http_host,
+        .port = (uint16_t)options->http_port,
+        .threads = http_threads(options),
+        .body_bytes_max = options->max_body_bytes,
+        .event_bytes_max = options->max_event_bytes,
+        .buffered_bytes_max = options->max_buffered_bytes,
+        .connections_max = (uint32_t)options->max_connections,
+        .read_timeout_ms = (int)options->http_read_timeout_ms,
+        .idle_timeout_ms = (int)options->http_idle_timeout_ms,
+        .future_skew_max_us = (int64_t)options->max_future_skew_ms * 1000,
+        .ready_requires_db = options->ready_requires_db,
+        .has_db = options_has_db(options),
+    };
+    const struct server_deps deps = {
+        .journal = wal_journal(app->wal),
+        .slices = app->slices,
+        .slo = &app->slo,
+        .clock = app->clock,
+        .replicators = app->replicators,
+        .replicator_count = app->replicator_count,
+    };
+    enum err err = server_open(&app->server, &config, &deps);
+
+    if (err == ERR_OK) {
+        err = server_start(app->server);
+    }
+    if (err == ERR_OK) {
+        log_info("server.listening", LOG_STR("host", options->http_host),
+                 LOG_U64("port", server_port(app->server)), LOG_U64("threads", config.threads),
+                 LOG_I64("pid", getpid()), LOG_END);
+    }
+    return err;
+}
+
+/* ---- while it runs ---- */
+
+static void
+block_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit shows as an error of the write */
+}
+
+static enum err
+found_fatal(struct app *app)
+{
+    enum err err = wal_failure(app->wal);
+
+    for (uint32_t i = 0; err == ERR_OK && i < app->replicator_count; i++) {
+        err = replicator_fatal(app->replicators[i]);
+    }
+    return err;
+}
+
+/* Waits for a signal to stop (ERR_OK) or for something the process must not go on with. */
+static enum err
+watch(struct app *app, const sigset_t *set)
+{
+    const struct timespec interval = {0, WATCH_INTERVAL_MS * 1000000L};
+
+    for (;;) {
+        int signal_number = sigtimedwait(set, NULL, &interval);
+        enum err err;
+
+        if (signal_number == SIGTERM || signal_number == SIGINT) {
+            log_info("serve.stopping", LOG_I64("signal", signal_number), LOG_END);
+            return ERR_OK;
+        }
+        err = found_fatal(app);
+        if (err != ERR_OK) {
+            log_error("serve.fatal", LOG_ERR(err), LOG_STR("meaning", err_text(err)), LOG_END);
+            return err;
+        }
+    }
+}
+
+/* ---- stop ---- */
+
+/*
+ * A replicator may be stuck in a call to a hung MySQL for as long as DB_TIMEOUT_MS. Everything
+ * acked is in the log, so when time is up the process simply ends.
+ */
+struct stop_guard {
+    struct timespec limit;
+    int exit_code;
+};
+
+static void *
+guard_stop(void *arg)
+{
+    struct stop_guard *guard = arg;
+
+    while (nanosleep(&guard->limit, &guard->limit) != 0 && errno == EINTR) {
+    }
+    log_warn("serve.stop_forced", LOG_STR("hint", "what is not in MySQL yet is in the log"),
+             LOG_END);
+    _exit(guard->exit_code);
+}
+
+static void
+start_stop_guard(uint64_t timeout_ms, int exit_code)
+{
+    static struct stop_guard guard; /* outlives everything */
+    pthread_t thread;
+
+    guard.limit.tv_sec = (time_t)(timeout_ms / 1000);
+    guard.limit.tv_nsec = (long)(timeout_ms % 1000) * 1000000L;
+    guard.exit_code = exit_code;
+    if (pthread_create(&thread, NULL, guard_stop, &guard) == 0) {
+        pthread_detach(thread);
+    }
+}
+
+static void
+stop(struct app *app, bool drain)
+{
+    const int timeout_ms = (int)app->options.shutdown_timeout_ms;
+    const int64_t began_us = clock_monotonic_us(app->clock);
+
+    if (app->server != NULL) {
+        server_stop(app->server, drain ? timeout_ms / 20 : 0, timeout_ms / 2);
+    }
+    for (uint32_t i = 0; i < app->replicator_count; i++) {
+        int64_t spent_ms = (clock_monotonic_us(app->clock) - began_us) / 1000;
+        int64_t left_ms = timeout_ms * 9 / 10 - spent_ms;
+
+        replicator_stop(app->replicators[i], drain && left_ms > 0 ? (int)left_ms : 0);
+    }
+    ticker_stop(app->ticker);
+    if (app->wal != NULL) {
+        wal_stop(app->wal);
+    }
+}
+
+static void
+release(struct app *app)
+{
+    server_close(app->server);
+    for (uint32_t i = 0; i < app->replicator_count; i++) {
+        replicator_free(app->replicators[i]);
+    }
+    wal_close(app->wal);
+    slices_free(app->slices);
+    options_free(&app->options);
+}
+
+int
+command_serve(int argc, char **argv)
+{
+    struct app app = {.clock = clock_system()};
+    struct buffer problem = BUFFER_EMPTY;
+    sigset_t signals;
+    enum err err = options_read(&app.options, argc, argv, &problem);
+    int code;
+
+    if (err != ERR_OK) {
+        fprintf(stderr, "sluice: %.*s\n", (int)problem.len,
+                problem.data == NULL ? "" : problem.data);
+        buffer_free(&problem);
+        options_free(&app.options);
+        return EXIT_USAGE;
+    }
+    log_setup((enum log_level)app.options.log_level, (enum log_format)app.options.log_format, 1);
+    block_signals(&signals);
+    mysql_library_start();
+    set_objectives(&app);
+    err = start_log(&app);
+    if (err == ERR_OK) {
+        err = start_replicators(&app);
+    }
+    if (err == ERR_OK) {
+        err = start_ticker(&app);
+    }
+    if (err == ERR_OK) {
+        err = start_http(&app);
+    }
+    if (err == ERR_OK) {
+        err = watch(&app, &signals);
+    } else {
+        log_error("serve.start_failed", LOG_ERR(err), LOG_STR("meaning", err_text(err)), LOG_END);
+    }
+    code = err == ERR_OK ? EXIT_GOOD : EXIT_WRONG;
+    start_stop_guard(app.options.shutdown_timeout_ms, code);
+    stop(&app, err == ERR_OK);
+    release(&app);
+    mysql_library_stop();
+    log_info("serve.stopped", LOG_I64("code", code), LOG_END);
+    return code;
+}

@@ -1,0 +1,35 @@
+#!/bin/bash
+# Every arrow points at core: which folder may include what. Prints each line that breaks the rule.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+broken=0
+
+# refuse REASON PATTERN FOLDER...: no file in the folders may include what matches PATTERN.
+refuse() {
+    local reason=$1 pattern=$2 folder folders=()
+    shift 2
+    for folder in "$@"; do
+        [ ! -d "$folder" ] || folders+=("$folder")
+    done
+    [ "${#folders[@]}" -gt 0 ] || return 0
+    if grep -rnE --include='*.[ch]' "^[[:space:]]*#[[:space:]]*include[[:space:]]*$pattern" \
+        "${folders[@]}"; then
+        printf '  ^ %s\n' "$reason"
+        broken=1
+    fi
+}
+
+refuse "core includes only core" '"(wal|storage|http|cli)/' core
+refuse "wal includes only wal and core" '"(storage|http|cli)/' wal
+refuse "storage includes only storage and core" '"(wal|http|cli)/' storage
+refuse "http includes only http and core" '"(wal|storage|cli)/' http
+refuse "nobody includes cli" '"cli/' tests fuzz bench
+refuse "nobody includes fuzz or bench" '"(fuzz|bench)/' core wal storage http cli tests
+refuse "the server does not include its tests" '"tests/' core wal storage http cli
+refuse "LMDB is known to wal alone" '<lmdb\.h>' core storage http cli
+refuse "the database client is known to storage alone" '<(mysql|mariadb)' core wal http cli
+refuse "libuv and llhttp are known to http alone" '<(uv|llhttp)[./]' core wal storage cli
+refuse "includes are written from the root" '"[^/]*"' core wal storage http cli tests fuzz bench
+
+exit "$broken"

@@ -1,0 +1,694 @@
+/*
+ * committer.c - the one writer. Whatever queued up while the previous commit ran is the next group:
+ * the previous sync is the only timer.
+ *
+ * Order within a turn, and why it matters:
+ *   commit        the group is on stable storage, or nobody is told it is
+ *   observer      the SLO slices learn of it, so a client that has its ack also sees its event
+ *   durable_seq   rises; only now may replicators read the records
+ *   done()        answers go out
+ *
+ * Any commit error but a full map latches the log: after a lost write-back the kernel may call the
+ * next sync clean, so trying again could acknowledge bytes that are gone.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "core/log.h"
+#include "wal/wal_internal.h"
+
+enum {
+    GROUP_EVENTS_MAX = 16384,
+    GROUP_BYTES_MAX = 16 << 20,
+    TRIM_BLOCKS_PER_TURN = 512,
+};
+
+/* What one turn of the committer works on. */
+struct group {
+    struct append *first; /* linked by next, in order of arrival */
+    struct append *last;
+    struct advance_request *advances;
+    uint64_t events;
+    uint64_t bytes;
+};
+
+/* ---- handing over ---- */
+
+enum err
+wal_append(void *self, struct append *append)
+{
+    struct wal *wal = self;
+    struct append *head;
+    uint64_t queued;
+
+    ASSERT(append->count > 0);
+    if (atomic_load(&wal->failed)) {
+        return ERR_FAILED;
+    }
+    if (atomic_load(&wal->stopping)) {
+        return ERR_CLOSED;
+    }
+    if (atomic_load(&wal->full)) {
+        return ERR_FULL;
+    }
+    queued = atomic_fetch_add(&wal->queued_events, append->count);
+    /* A bulk larger than the whole queue is let in when nothing else waits. */
+    if (queued > 0 && queued + append->count > wal->config.queue_events) {
+        atomic_fetch_sub(&wal->queued_events, append->count);
+        return ERR_AGAIN;
+    }
+    head = atomic_load(&wal->inbox);
+    do {
+        append->next = head;
+    } while (!atomic_compare_exchange_weak(&wal->inbox, &head, append));
+    return ERR_OK;
+}
+
+void
+wal_kick(void *self)
+{
+    struct wal *wal = self;
+
+    /* Sequentially consistent with the committer's "sleeping = true, then look at the inbox". */
+    if (atomic_load(&wal->sleeping)) {
+        pthread_mutex_lock(&wal->lock);
+        pthread_cond_signal(&wal->wake);
+        pthread_mutex_unlock(&wal->lock);
+    }
+}
+
+static struct append *
+take_inbox(struct wal *wal)
+{
+    struct append *newest = atomic_exchange(&wal->inbox, NULL);
+    struct append *oldest = NULL;
+
+    while (newest != NULL) {
+        struct append *next = newest->next;
+
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    return oldest;
+}
+
+static void
+push(struct group *group, struct append *append)
+{
+    append->next = NULL;
+    if (group->last == NULL) {
+        group->first = append;
+    } else {
+        group->last->next = append;
+    }
+    group->last = append;
+    group->events += append->count;
+    group->bytes += append->body_bytes + (uint64_t)append->count * FRAME_HEADER_SIZE;
+}
+
+/* done() hands the append back to its owner's thread: it must not be touched afterwards. */
+static void
+answer(struct wal *wal, struct append *append, enum err result)
+{
+    atomic_fetch_sub(&wal->queued_events, append->count);
+    append->next = NULL;
+    append->result = result;
+    append->done(append);
+}
+
+static void
+answer_all(struct wal *wal, struct append *first, enum err result)
+{
+    while (first != NULL) {
+        struct append *next = first->next;
+
+        answer(wal, first, result);
+        first = next;
+    }
+}
+
+static void
+answer_advances(struct wal *wal, struct advance_request *first, enum err err)
+{
+    if (first == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&wal->lock);
+    while (first != NULL) {
+        struct advance_request *next = first->next;
+
+        first->err = err;
+        first->answered = true;
+        first = next;
+    }
+    pthread_cond_broadcast(&wal->advance_answered);
+    pthread_mutex_unlock(&wal->lock);
+}
+
+enum err
+wal_advance(void *self, uint32_t partition, uint64_t to_seq, const struct slice_set *delta)
+{
+    struct wal *wal = self;
+    struct advance_request request = {NULL, partition, to_seq, delta, false, ERR_OK};
+
+    ASSERT(partition < wal->state.partitions);
+    pthread_mutex_lock(&wal->lock);
+    if (atomic_load(&wal->failed) || !wal->started) {
+        pthread_mutex_unlock(&wal->lock);
+        return ERR_FAILED;
+    }
+    request.next = wal->advances;
+    wal->advances = &request;
+    pthread_cond_signal(&wal->wake);
+    while (!request.answered) {
+        pthread_cond_wait(&wal->advance_answered, &wal->lock);
+    }
+    pthread_mutex_unlock(&wal->lock);
+    return request.err;
+}
+
+enum err
+wal_wait_durable(void *self, uint64_t seq, int timeout_ms)
+{
+    struct wal *wal = self;
+    struct timespec until;
+    enum err err = ERR_OK;
+
+    if (atomic_load_explicit(&wal->durable_seq, memory_order_acquire) >= seq) {
+        return ERR_OK;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    if (timeout_ms > 0) {
+        until.tv_sec += timeout_ms / 1000;
+        until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_sec++;
+            until.tv_nsec -= 1000000000;
+        }
+    }
+    pthread_mutex_lock(&wal->lock);
+    for (;;) {
+        uint64_t wake_at = atomic_load(&wal->wake_at_seq);
+
+        if (seq < wake_at) {
+            atomic_store(&wal->wake_at_seq, seq);
+        }
+        if (atomic_load(&wal->durable_seq) >= seq) {
+            break;
+        }
+        if (atomic_load(&wal->stopping) || atomic_load(&wal->failed)) {
+            err = ERR_CLOSED;
+            break;
+        }
+        if (timeout_ms < 0) {
+            pthread_cond_wait(&wal->durable_changed, &wal->lock);
+        } else if (pthread_cond_timedwait(&wal->durable_changed, &wal->lock, &until) == ETIMEDOUT) {
+            err = atomic_load(&wal->durable_seq) >= seq ? ERR_OK : ERR_TIMEOUT;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&wal->lock);
+    return err;
+}
+
+static void
+wake_durable_waiters(struct wal *wal, uint64_t durable)
+{
+    if (durable < atomic_load(&wal->wake_at_seq)) {
+        return;
+    }
+    pthread_mutex_lock(&wal->lock);
+    atomic_store(&wal->wake_at_seq, UINT64_MAX); /* those still waiting put theirs back */
+    pthread_cond_broadcast(&wal->durable_changed);
+    pthread_mutex_unlock(&wal->lock);
+}
+
+/* ---- building a group inside the write transaction ---- */
+
+static enum err
+remember_id(struct wal *wal, const struct append_event *event)
+{
+    struct id_entry entry;
+
+    if (wal->new_id_count == wal->new_id_capacity) {
+        size_t capacity = wal->new_id_capacity == 0 ? 1024 : wal->new_id_capacity * 2;
+        struct id_entry *entries = realloc(wal->new_ids, capacity * sizeof(*entries));
+
+        if (entries == NULL) {
+            return ERR_NO_MEMORY;
+        }
+        wal->new_ids = entries;
+        wal->new_id_capacity = capacity;
+    }
+    memcpy(entry.key, event->key, EVENT_KEY_SIZE);
+    entry.content_crc = event->content_crc;
+    entry.seq = event->seq;
+    wal->new_ids[wal->new_id_count++] = entry;
+    id_window_add(wal->window, &entry);
+    return ERR_OK;
+}
+
+static bool
+settle_duplicate(struct wal *wal, struct append_event *event)
+{
+    const struct id_entry *known;
+
+    event->duplicate = false;
+    event->mismatch = false;
+    if (!event->has_key) {
+        return false;
+    }
+    known = id_window_find(wal->window, event->key);
+    if (known == NULL) {
+        return false;
+    }
+    event->seq = known->seq;
+    event->duplicate = true;
+    event->mismatch = known->content_crc != event->content_crc;
+    return true;
+}
+
+/* Writes the block collected so far, whose first record is FIRST. */
+static int
+put_block(struct wal *wal, MDB_txn *txn, uint64_t first)
+{
+    MDB_val key = val_of(&first, sizeof(first));
+    MDB_val value = val_of(wal->block.data, wal->block.len);
+    int rc;
+
+    if (wal->block.failed) {
+        return ENOMEM;
+    }
+    if (wal->block.len == 0) {
+        return 0;
+    }
+    rc = mdb_put(txn, wal->log, &key, &value, MDB_APPEND);
+    if (rc == 0) {
+        rc = segments_note_block(wal, txn, first, wal->next_seq - 1, wal->block.len);
+    }
+    buffer_clear(&wal->block, GROUP_BYTES_MAX);
+    return rc;
+}
+
+/* Appends the records of all of GROUP's new events, packed into blocks. */
+static int
+put_events(struct wal *wal, MDB_txn *txn, const struct group *group)
+{
+    uint64_t block_first = wal->next_seq;
+
+    buffer_clear(&wal->block, GROUP_BYTES_MAX);
+    for (struct append *append = group->first; append != NULL; append = append->next) {
+        for (uint32_t i = 0; i < append->count; i++) {
+            struct append_event *event = &append->events[i];
+
+            if (settle_duplicate(wal, event)) {
+                continue;
+            }
+            if (wal->block.len > 0 &&
+                wal->block.len + FRAME_HEADER_SIZE + event->body.len > BLOCK_MAX) {
+                int rc = put_block(wal, txn, block_first);
+
+                if (rc != 0) {
+                    return rc;
+                }
+                block_first = wal->next_seq;
+            }
+            event->seq = wal->next_seq++;
+            frame_append(&wal->block, event->seq, event->body);
+            if (event->has_key && remember_id(wal, event) != ERR_OK) {
+                return ENOMEM;
+            }
+        }
+    }
+    return put_block(wal, txn, block_first);
+}
+
+static int
+put_ids(struct wal *wal, MDB_txn *txn)
+{
+    uint8_t raw[BLOCK_MAX];
+
+    for (size_t at = 0; at < wal->new_id_count;) {
+        const struct id_entry *entries = wal->new_ids + at;
+        size_t left = wal->new_id_count - at;
+        size_t count = left < ID_BLOCK_ENTRIES_MAX ? left : ID_BLOCK_ENTRIES_MAX;
+        MDB_val key = val_of(&entries[0].seq, sizeof(entries[0].seq));
+        MDB_val value = val_of(raw, id_block_encode(entries, count, raw));
+        int rc = mdb_put(txn, wal->ids, &key, &value, MDB_APPEND);
+
+        if (rc != 0) {
+            return rc;
+        }
+        wal->ids_on_disk += (uint32_t)count;
+        at += count;
+    }
+    return trim_ids(wal, txn);
+}
+
+/* Adds one slice of a replicated batch to the log's own history. */
+static int
+fold_slice(struct wal *wal, MDB_txn *txn, const struct slice_set_entry *entry)
+{
+    uint8_t raw_key[SLICE_KEY_SIZE];
+    MDB_val key = val_of(raw_key, sizeof(raw_key));
+    MDB_val value;
+    struct slice sum = {0};
+    struct slice_key stored;
+    struct span encoded;
+    enum err err = ERR_OK;
+    int rc;
+
+    slice_key_encode(&entry->key, raw_key);
+    rc = mdb_get(txn, wal->slices, &key, &value);
+    if (rc == 0) {
+        err = slice_value_decode(span_of_val(key), span_of_val(value), &stored, &encoded);
+        if (err == ERR_OK) {
+            err = slice_decode_add(encoded, &sum);
+        }
+        if (err != ERR_OK) {
+            log_error("wal.slice_corrupt", LOG_I64("minute", entry->key.minute), LOG_ERR(err),
+                      LOG_END);
+        }
+    } else if (rc != MDB_NOTFOUND) {
+        return rc;
+    }
+    if (err == ERR_OK) {
+        err = slice_add(&sum, &entry->slice);
+    }
+    if (err == ERR_OK) {
+        buffer_clear(&wal->scratch, GROUP_BYTES_MAX);
+        slice_value_encode(&entry->key, &sum, &wal->scratch);
+        err = wal->scratch.failed ? ERR_NO_MEMORY : ERR_OK;
+    }
+    slice_clear(&sum);
+    if (err != ERR_OK) {
+        return err == ERR_NO_MEMORY ? ENOMEM : MDB_CORRUPTED;
+    }
+    key = val_of(raw_key, sizeof(raw_key));
+    value = val_of(wal->scratch.data, wal->scratch.len);
+    return mdb_put(txn, wal->slices, &key, &value, 0);
+}
+
+static int
+put_state(struct wal *wal, MDB_txn *txn)
+{
+    uint8_t raw[STATE_FIXED_SIZE + 8 * JOURNAL_PARTITIONS_MAX];
+    MDB_val key = val_of("state", 5);
+    MDB_val value = val_of(raw, log_state_encode(&wal->state, raw));
+
+    return mdb_put(txn, wal->meta, &key, &value, 0);
+}
+
+static int
+put_advances(struct wal *wal, MDB_txn *txn, const struct group *group)
+{
+    for (const struct advance_request *request = group->advances; request != NULL;
+         request = request->next) {
+        ASSERT(request->to_seq > wal->state.replicated[request->partition]);
+        for (size_t i = 0; i < request->delta->len; i++) {
+            int rc = fold_slice(wal, txn, &request->delta->entries[i]);
+
+            if (rc != 0) {
+                return rc;
+            }
+        }
+        wal->state.replicated[request->partition] = request->to_seq;
+    }
+    return group->advances == NULL ? 0 : put_state(wal, txn);
+}
+
+/* ---- commit and its failures ---- */
+
+/*
+ * After a commit error: was it the very last write, the meta page? LMDB then refuses every further
+ * transaction with MDB_PANIC, and the commit may or may not survive. Otherwise the old meta page
+ * stands and the group is surely not stored.
+ */
+static enum err
+outcome_of_failed_commit(struct wal *wal)
+{
+    MDB_txn *probe = NULL;
+    int rc = mdb_txn_begin(wal->env, NULL, 0, &probe);
+
+    if (rc == 0) {
+        mdb_txn_abort(probe);
+    }
+    return rc == MDB_PANIC ? ERR_UNKNOWN : ERR_FAILED;
+}
+
+static enum err
+latch_failed(struct wal *wal, const char *step, int rc, enum err outcome)
+{
+    atomic_store(&wal->failed, true);
+    log_error("wal.failed", LOG_STR("step", step), LOG_I64("code", rc),
+              LOG_STR("cause", mdb_strerror(rc)), LOG_STR("outcome", err_name(outcome)), LOG_END);
+    pthread_mutex_lock(&wal->lock);
+    pthread_cond_broadcast(&wal->durable_changed);
+    pthread_mutex_unlock(&wal->lock);
+    return outcome;
+}
+
+/* What a transaction changes in memory beside the segments, so that one not committed can be taken
+ * back. */
+struct undo {
+    uint64_t next_seq;
+    uint32_t ids_on_disk;
+    struct log_state state;
+};
+
+/* After an aborted transaction memory follows the log again. Rare, so the segments are simply
+ * re-read. */
+static enum err
+undo_group(struct wal *wal, const struct undo *undo)
+{
+    MDB_txn *txn = NULL;
+    int rc;
+
+    wal->next_seq = undo->next_seq;
+    wal->ids_on_disk = undo->ids_on_disk;
+    wal->state = undo->state;
+    id_window_undo(wal->window, narrow_u32(wal->new_id_count));
+    wal->new_id_count = 0;
+    buffer_clear(&wal->block, GROUP_BYTES_MAX);
+    segment_list_free(&wal->segments);
+    rc = mdb_txn_begin(wal->env, NULL, MDB_RDONLY, &txn);
+    if (rc == 0) {
+        rc = segments_load(wal, txn);
+        mdb_txn_abort(txn);
+    }
+    return rc == 0 ? ERR_OK : ERR_IO;
+}
+
+/* One transaction with all of GROUP. ERR_FULL: nothing changed, in memory either. */
+static enum err
+commit_group(struct wal *wal, const struct group *group)
+{
+    const char *step = "begin";
+    const struct undo undo = {wal->next_seq, wal->ids_on_disk, wal->state};
+    MDB_txn *txn = NULL;
+    int rc;
+
+    wal->new_id_count = 0;
+    rc = mdb_txn_begin(wal->env, NULL, 0, &txn);
+    if (rc != 0) {
+        return latch_failed(wal, step, rc, ERR_FAILED);
+    }
+    step = "advance";
+    rc = put_advances(wal, txn, group);
+    if (rc == 0) {
+        step = "trim";
+        rc = trim_some(wal, txn, TRIM_BLOCKS_PER_TURN);
+    }
+    if (rc == 0) {
+        step = "append";
+        rc = put_events(wal, txn, group);
+    }
+    if (rc == 0) {
+        step = "ids";
+        rc = put_ids(wal, txn);
+    }
+    if (rc == 0) {
+        room_update(wal, txn);
+        step = "commit";
+        rc = mdb_txn_commit(txn); /* frees txn whatever it returns */
+        txn = NULL;
+    }
+    if (rc == 0) {
+        return ERR_OK;
+    }
+    mdb_txn_abort(txn);
+    if ((rc == MDB_MAP_FULL || rc == MDB_TXN_FULL || rc == ENOMEM) && group->first != NULL &&
+        undo_group(wal, &undo) == ERR_OK) {
+        log_warn("wal.group_refused", LOG_STR("step", step), LOG_STR("cause", mdb_strerror(rc)),
+                 LOG_END);
+        return ERR_FULL;
+    }
+    return latch_failed(wal, step, rc, outcome_of_failed_commit(wal));
+}
+
+/* ---- turns ---- */
+
+static void
+publish(struct wal *wal, const struct group *group)
+{
+    const struct journal_observer *observer = &wal->config.observer;
+    uint64_t durable = wal->next_seq - 1;
+
+    if (observer->durable != NULL) {
+        for (struct append *append = group->first; append != NULL; append = append->next) {
+            for (uint32_t i = 0; i < append->count; i++) {
+                if (!append->events[i].duplicate) {
+                    observer->durable(observer->self, &append->events[i]);
+                }
+            }
+        }
+    }
+    for (uint32_t p = 0; p < wal->state.partitions; p++) {
+        atomic_store_explicit(&wal->replicated[p], wal->state.replicated[p], memory_order_release);
+    }
+    atomic_store_explicit(
+        &wal->oldest_seq,
+        wal->segments.count == 0 ? 0 : wal->segments.ring[wal->segments.head].first_seq,
+        memory_order_relaxed);
+    atomic_store_explicit(&wal->id_count, id_window_count(wal->window), memory_order_relaxed);
+    atomic_store(&wal->durable_seq, durable);
+    wake_durable_waiters(wal, durable);
+}
+
+static void
+run_group(struct wal *wal, struct group *group)
+{
+    int64_t began_us = clock_monotonic_us(wal->config.clock);
+    enum err err = commit_group(wal, group);
+
+    if (err == ERR_FULL) {
+        /* Appends did not fit: progress of the replicators is what makes room again. */
+        answer_all(wal, group->first, ERR_FULL);
+        group->first = NULL;
+        err = ERR_OK;
+        if (group->advances != NULL) {
+            err = commit_group(wal, group);
+        }
+    }
+    if (err == ERR_OK) {
+        publish(wal, group);
+        if (group->first != NULL) {
+            metric_observe(&wal->group_events, (double)group->events);
+            metric_observe(&wal->commit_seconds,
+                           (double)(clock_monotonic_us(wal->config.clock) - began_us) / 1e6);
+        }
+    }
+    answer_advances(wal, group->advances, err);
+    answer_all(wal, group->first, err);
+}
+
+/* Moves from BACKLOG to GROUP what one transaction may take; refuses what the log has no room for.
+ */
+static void
+fill_group(struct wal *wal, struct append **backlog, struct group *group)
+{
+    while (*backlog != NULL && group->events < GROUP_EVENTS_MAX && group->bytes < GROUP_BYTES_MAX) {
+        struct append *append = *backlog;
+
+        *backlog = append->next;
+        if (room_for(wal, group->bytes,
+                     append->body_bytes + (uint64_t)append->count * FRAME_HEADER_SIZE)) {
+            push(group, append);
+        } else {
+            answer(wal, append, ERR_FULL);
+        }
+    }
+}
+
+static struct advance_request *
+take_advances(struct wal *wal)
+{
+    struct advance_request *first;
+
+    pthread_mutex_lock(&wal->lock);
+    first = wal->advances;
+    wal->advances = NULL;
+    pthread_mutex_unlock(&wal->lock);
+    return first;
+}
+
+/* Sleeps until there is something to do. A full or trimming log is looked at again after a while.
+ */
+static void
+wait_for_work(struct wal *wal)
+{
+    struct timespec until;
+
+    pthread_mutex_lock(&wal->lock);
+    atomic_store(&wal->sleeping, true);
+    while (atomic_load(&wal->inbox) == NULL && wal->advances == NULL &&
+           !atomic_load(&wal->stopping)) {
+        if (!atomic_load(&wal->full)) {
+            pthread_cond_wait(&wal->wake, &wal->lock);
+            continue;
+        }
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec++;
+        if (pthread_cond_timedwait(&wal->wake, &wal->lock, &until) == ETIMEDOUT) {
+            break;
+        }
+    }
+    atomic_store(&wal->sleeping, false);
+    pthread_mutex_unlock(&wal->lock);
+}
+
+/* While full without work: has the disk or a stuck reader made room meanwhile? */
+static void
+look_for_room(struct wal *wal)
+{
+    MDB_txn *txn = NULL;
+    int dead = 0;
+
+    mdb_reader_check(wal->env, &dead);
+    if (mdb_txn_begin(wal->env, NULL, MDB_RDONLY, &txn) == 0) {
+        room_update(wal, txn);
+        mdb_txn_abort(txn);
+    }
+}
+
+void *
+committer_run(void *self)
+{
+    struct wal *wal = self;
+    struct append *backlog = NULL;
+
+    for (;;) {
+        struct group group = {0};
+        bool stopping = atomic_load(&wal->stopping);
+
+        if (backlog == NULL) {
+            backlog = take_inbox(wal);
+        }
+        group.advances = take_advances(wal);
+        if (atomic_load(&wal->failed)) {
+            answer_all(wal, backlog, ERR_FAILED);
+            backlog = NULL;
+            answer_advances(wal, group.advances, ERR_FAILED);
+        } else {
+            fill_group(wal, &backlog, &group);
+            if (group.first != NULL || group.advances != NULL || trim_is_due(wal)) {
+                run_group(wal, &group);
+                continue;
+            }
+            if (atomic_load(&wal->full)) {
+                look_for_room(wal);
+            }
+        }
+        if (backlog != NULL) {
+            continue;
+        }
+        /* STOPPING was read before the inbox: everything handed over before it has been taken. */
+        if (stopping && atomic_load(&wal->inbox) == NULL) {
+            break;
+        }
+        wait_for_work(wal);
+    }
+    return NULL;
+}

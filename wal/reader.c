@@ -1,0 +1,425 @@
+/*
+ * reader.c - everything that reads the log: batches, what a start needs, statistics.
+ *
+ * A read copies out and ends its transaction before anybody waits for anything: pages freed since
+ * the oldest open read cannot be reused. Nothing beyond the durable watermark is ever given out,
+ * even if LMDB already shows it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/log.h"
+#include "wal/wal_internal.h"
+
+/* ---- reads in progress, for the age of the oldest ---- */
+
+struct open_read {
+    MDB_txn *txn;
+    size_t slot;
+};
+
+static enum err
+read_begin(struct wal *wal, struct open_read *read)
+{
+    int64_t now_us = clock_monotonic_us(wal->config.clock);
+    int rc = mdb_txn_begin(wal->env, NULL, MDB_RDONLY, &read->txn);
+
+    if (rc != 0) {
+        log_error("wal.read_failed", LOG_STR("step", "begin"), LOG_STR("cause", mdb_strerror(rc)),
+                  LOG_END);
+        return rc == MDB_READERS_FULL ? ERR_AGAIN : ERR_IO;
+    }
+    for (read->slot = 0; read->slot < READ_SLOTS; read->slot++) {
+        int64_t empty = 0;
+
+        if (atomic_compare_exchange_strong(&wal->read_began_us[read->slot], &empty, now_us)) {
+            break;
+        }
+    }
+    return ERR_OK;
+}
+
+static void
+read_end(struct wal *wal, struct open_read *read)
+{
+    mdb_txn_abort(read->txn);
+    if (read->slot < READ_SLOTS) {
+        atomic_store(&wal->read_began_us[read->slot], 0);
+    }
+}
+
+/* ---- walking the blocks ---- */
+
+struct walk {
+    struct wal *wal;
+    MDB_cursor *cursor;
+    struct span rest; /* frames of the current block not yet looked at */
+};
+
+/* Puts the walk before the block that holds SEQ, or the first block after it. */
+static int
+walk_seek(struct walk *walk, uint64_t seq)
+{
+    MDB_val key = val_of(&seq, sizeof(seq));
+    MDB_val value;
+    int rc = mdb_cursor_get(walk->cursor, &key, &value, MDB_SET_RANGE);
+    uint64_t found = 0;
+
+    if (rc == 0) {
+        memcpy(&found, key.mv_data, sizeof(found));
+    }
+    if (rc == MDB_NOTFOUND) {
+        rc = mdb_cursor_get(walk->cursor, &key, &value, MDB_LAST);
+    } else if (rc == 0 && found != seq) {
+        rc = mdb_cursor_get(walk->cursor, &key, &value, MDB_PREV);
+        if (rc == MDB_NOTFOUND) {
+            rc = mdb_cursor_get(walk->cursor, &key, &value, MDB_FIRST);
+        }
+    }
+    walk->rest = rc == 0 ? span_of_val(value) : (struct span){NULL, 0};
+    return rc;
+}
+
+/* ERR_NOT_FOUND at the end of the log. A damaged frame is logged and gives ERR_CORRUPT or
+ * ERR_FORMAT. */
+static enum err
+walk_next(struct walk *walk, struct frame *frame)
+{
+    for (;;) {
+        uint64_t seq;
+        enum err err = frame_next(&walk->rest, frame, &seq);
+        MDB_val key;
+        MDB_val value;
+        int rc;
+
+        if (err == ERR_OK) {
+            return ERR_OK;
+        }
+        if (err != ERR_NOT_FOUND) {
+            log_error("wal.record_damaged", LOG_U64("seq", seq), LOG_ERR(err), LOG_END);
+            return err;
+        }
+        rc = mdb_cursor_get(walk->cursor, &key, &value, MDB_NEXT);
+        if (rc != 0) {
+            return rc == MDB_NOTFOUND ? ERR_NOT_FOUND : ERR_IO;
+        }
+        walk->rest = span_of_val(value);
+    }
+}
+
+/* ---- batches ---- */
+
+static enum err
+batch_push(struct batch *batch, const struct frame *frame)
+{
+    if (batch->count == batch->capacity) {
+        size_t capacity = batch->capacity == 0 ? 256 : batch->capacity * 2;
+        struct batch_event *events = realloc(batch->events, capacity * sizeof(*events));
+
+        if (events == NULL) {
+            return ERR_NO_MEMORY;
+        }
+        batch->events = events;
+        batch->capacity = capacity;
+    }
+    buffer_append_span(&batch->bytes, frame->body);
+    if (batch->bytes.failed) {
+        return ERR_NO_MEMORY;
+    }
+    batch->events[batch->count++] = (struct batch_event){
+        .seq = frame->seq,
+        .body = {NULL, frame->body.len}, /* set once the buffer has stopped moving */
+    };
+    return ERR_OK;
+}
+
+static enum err
+collect(struct wal *wal, struct walk *walk, const struct batch_limits *limits, struct batch *out)
+{
+    const uint32_t partitions = wal->state.partitions;
+    uint64_t to_seq = atomic_load_explicit(&wal->durable_seq, memory_order_acquire);
+    uint64_t wanted = next_seq_of_partition(out->after_seq, out->partition, partitions);
+    bool seek = true;
+
+    if (limits->to_seq < to_seq) {
+        to_seq = limits->to_seq;
+    }
+    while (wanted <= to_seq && out->count < limits->events_max &&
+           (out->count == 0 || out->bytes.len < limits->bytes_max)) {
+        struct frame frame;
+        enum err err;
+
+        if (seek && walk_seek(walk, wanted) != 0) {
+            log_error("wal.record_missing", LOG_U64("seq", wanted), LOG_END);
+            return ERR_CORRUPT;
+        }
+        seek = false;
+        do {
+            err = walk_next(walk, &frame);
+        } while (err == ERR_OK && frame.seq < wanted);
+        if (err == ERR_OK && frame.seq != wanted) {
+            log_error("wal.record_missing", LOG_U64("seq", wanted), LOG_END);
+            err = ERR_CORRUPT;
+        }
+        if (err == ERR_OK) {
+            err = batch_push(out, &frame);
+        }
+        if (err != ERR_OK) {
+            return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+        }
+        out->to_seq = wanted;
+        wanted = next_seq_of_partition(wanted, out->partition, partitions);
+        seek = wanted != out->to_seq + 1; /* the next stripe is some blocks away */
+    }
+    return out->count > 0 ? ERR_OK : ERR_NOT_FOUND;
+}
+
+static enum err
+decode_batch(struct batch *batch)
+{
+    size_t offset = 0;
+
+    for (size_t i = 0; i < batch->count; i++) {
+        struct batch_event *item = &batch->events[i];
+        enum err err;
+
+        item->body.data = batch->bytes.data + offset;
+        offset += item->body.len;
+        err = event_decode(item->body, &item->event);
+        if (err != ERR_OK) {
+            log_error("wal.record_damaged", LOG_U64("seq", item->seq), LOG_ERR(err), LOG_END);
+            batch->count = i;
+            batch->to_seq = i == 0 ? batch->after_seq : batch->events[i - 1].seq;
+            return i == 0 ? err : ERR_OK;
+        }
+    }
+    return ERR_OK;
+}
+
+enum err
+wal_read(void *self, uint32_t partition, uint64_t after_seq, const struct batch_limits *limits,
+         struct batch *out)
+{
+    struct wal *wal = self;
+    struct open_read read;
+    struct walk walk = {.wal = wal};
+    enum err err;
+
+    ASSERT(partition < wal->state.partitions);
+    batch_clear(out);
+    out->partition = partition;
+    out->after_seq = after_seq;
+    out->to_seq = after_seq;
+    err = read_begin(wal, &read);
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (mdb_cursor_open(read.txn, wal->log, &walk.cursor) != 0) {
+        read_end(wal, &read);
+        return ERR_IO;
+    }
+    err = collect(wal, &walk, limits, out);
+    mdb_cursor_close(walk.cursor);
+    read_end(wal, &read);
+    /* What came before a damaged record is good: the next read starts at the damage and says so. */
+    if (out->count == 0) {
+        return err;
+    }
+    return decode_batch(out);
+}
+
+/* ---- at start ---- */
+
+enum err
+wal_each_slice(struct wal *wal,
+               enum err (*fn)(void *arg, const struct slice_key *key, struct span encoded),
+               void *arg)
+{
+    struct open_read read;
+    MDB_cursor *cursor = NULL;
+    enum err err = read_begin(wal, &read);
+    MDB_val key;
+    MDB_val value;
+
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (mdb_cursor_open(read.txn, wal->slices, &cursor) != 0) {
+        read_end(wal, &read);
+        return ERR_IO;
+    }
+    while (err == ERR_OK && mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
+        struct slice_key name;
+        struct span encoded;
+
+        err = slice_value_decode(span_of_val(key), span_of_val(value), &name, &encoded);
+        if (err == ERR_OK) {
+            err = fn(arg, &name, encoded);
+        } else {
+            log_error("wal.slice_damaged", LOG_ERR(err), LOG_END);
+        }
+    }
+    mdb_cursor_close(cursor);
+    read_end(wal, &read);
+    return err;
+}
+
+static enum err
+each_pending(struct wal *wal, struct walk *walk,
+             enum err (*fn)(void *arg, uint64_t seq, const struct event *event), void *arg)
+{
+    uint64_t from = replicated_prefix(wal) + 1;
+    struct frame frame;
+    enum err err = ERR_OK;
+
+    if (from >= wal->next_seq || walk_seek(walk, from) != 0) {
+        return ERR_OK;
+    }
+    while (err == ERR_OK || err == ERR_CORRUPT || err == ERR_FORMAT) {
+        struct event event;
+        uint32_t partition;
+
+        err = walk_next(walk, &frame);
+        if (err != ERR_OK) {
+            continue; /* damage is logged; the replicator will stop in front of it */
+        }
+        partition = journal_partition_of(frame.seq, wal->state.partitions);
+        if (frame.seq < from || frame.seq <= wal->state.replicated[partition]) {
+            continue;
+        }
+        err = event_decode(frame.body, &event);
+        if (err == ERR_OK) {
+            err = fn(arg, frame.seq, &event);
+        } else {
+            log_error("wal.record_damaged", LOG_U64("seq", frame.seq), LOG_ERR(err), LOG_END);
+        }
+    }
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
+enum err
+wal_each_pending(struct wal *wal,
+                 enum err (*fn)(void *arg, uint64_t seq, const struct event *event), void *arg)
+{
+    struct open_read read;
+    struct walk walk = {.wal = wal};
+    enum err err = read_begin(wal, &read);
+
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (mdb_cursor_open(read.txn, wal->log, &walk.cursor) != 0) {
+        read_end(wal, &read);
+        return ERR_IO;
+    }
+    err = each_pending(wal, &walk, fn, arg);
+    mdb_cursor_close(walk.cursor);
+    read_end(wal, &read);
+    return err;
+}
+
+/* ---- statistics ---- */
+
+/* created_at of the first record after SEQ, 0 when there is none or it cannot be read. */
+static int64_t
+created_after(struct wal *wal, uint64_t seq)
+{
+    struct open_read read;
+    struct walk walk = {.wal = wal};
+    struct frame frame = {0};
+    struct event event;
+    int64_t created_us = 0;
+    enum err err = ERR_OK;
+
+    if (read_begin(wal, &read) != ERR_OK) {
+        return 0;
+    }
+    if (mdb_cursor_open(read.txn, wal->log, &walk.cursor) == 0) {
+        if (walk_seek(&walk, seq + 1) == 0) {
+            do {
+                err = walk_next(&walk, &frame);
+            } while (err == ERR_OK && frame.seq <= seq);
+            if (err == ERR_OK && event_decode(frame.body, &event) == ERR_OK) {
+                created_us = event.created_at_us;
+            }
+        }
+        mdb_cursor_close(walk.cursor);
+    }
+    read_end(wal, &read);
+    return created_us;
+}
+
+/* mdb_reader_list() speaks text: lines "pid thread txnid", the last one "-" for an idle slot. */
+static int
+note_reader(const char *line, void *arg)
+{
+    uint64_t *oldest = arg;
+    unsigned long txn;
+    char thread[32];
+    int pid;
+
+    if (sscanf(line, "%d %31s %lu", &pid, thread, &txn) == 3 && txn < *oldest) {
+        *oldest = txn;
+    }
+    return 0;
+}
+
+/* Age of the oldest snapshot anybody holds, our own short reads and other processes' alike. */
+static int64_t
+oldest_reader_age_us(struct wal *wal)
+{
+    int64_t now_us = clock_monotonic_us(wal->config.clock);
+    uint64_t oldest = UINT64_MAX;
+    int64_t age_us = 0;
+    MDB_envinfo info;
+
+    mdb_reader_list(wal->env, note_reader, &oldest);
+    pthread_mutex_lock(&wal->foreign_reader_lock);
+    if (oldest == UINT64_MAX || mdb_env_info(wal->env, &info) != 0 ||
+        oldest >= info.me_last_txnid) {
+        wal->foreign_reader_txn = 0;
+    } else if (oldest != wal->foreign_reader_txn) {
+        wal->foreign_reader_txn = oldest;
+        wal->foreign_reader_since_us = now_us;
+    } else {
+        age_us = now_us - wal->foreign_reader_since_us;
+    }
+    pthread_mutex_unlock(&wal->foreign_reader_lock);
+    for (size_t i = 0; i < READ_SLOTS; i++) {
+        int64_t began_us = atomic_load(&wal->read_began_us[i]);
+
+        if (began_us != 0 && now_us - began_us > age_us) {
+            age_us = now_us - began_us;
+        }
+    }
+    return age_us;
+}
+
+void
+wal_stats(void *self, struct journal_stats *out)
+{
+    struct wal *wal = self;
+    struct journal_stats stats = {0};
+    const uint32_t partitions = wal->state.partitions;
+
+    stats.durable_seq = atomic_load(&wal->durable_seq);
+    for (uint32_t p = 0; p < partitions; p++) {
+        uint64_t replicated = atomic_load(&wal->replicated[p]);
+        uint64_t all = journal_partition_count(stats.durable_seq, p, partitions);
+        uint64_t done = journal_partition_count(replicated, p, partitions);
+
+        stats.pending_events += all > done ? all - done : 0;
+    }
+    if (stats.pending_events > 0) {
+        stats.oldest_pending_us = created_after(wal, replicated_prefix(wal));
+    }
+    stats.oldest_seq = atomic_load_explicit(&wal->oldest_seq, memory_order_relaxed);
+    stats.bytes = atomic_load_explicit(&wal->live_bytes, memory_order_relaxed);
+    stats.bytes_limit = wal->config.bytes_max;
+    stats.queued_events = atomic_load(&wal->queued_events);
+    stats.id_window_events = atomic_load_explicit(&wal->id_count, memory_order_relaxed);
+    stats.oldest_reader_us = oldest_reader_age_us(wal);
+    stats.full = atomic_load(&wal->full);
+    stats.failed = atomic_load(&wal->failed);
+    *out = stats;
+}

@@ -1,0 +1,166 @@
+/*
+ * wal_internal.h - the log's own state, shared by the files of this folder only.
+ *
+ *   wal.c        opening, identity, the port's table
+ *   committer.c  the one writer: groups, duplicates, admission, advance, latch
+ *   trim.c       segments, trimming, how much room is left
+ *   reader.c     short reads: batches for replicators, what a start needs, statistics
+ *   format.c     bytes; id_window.c  recent ids
+ */
+#ifndef SLUICE_WAL_WAL_INTERNAL_H
+#define SLUICE_WAL_WAL_INTERNAL_H
+
+#include <lmdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "wal/format.h"
+#include "wal/id_window.h"
+#include "wal/wal.h"
+
+enum {
+    READ_SLOTS = 2 * JOURNAL_PARTITIONS_MAX,
+    DISK_RESERVE = 8 << 20, /* free bytes on the file system below which appends are refused */
+};
+
+/* A closed or still growing run of blocks; the unit of trimming. */
+struct segment {
+    uint64_t first_seq;
+    uint64_t last_seq;
+    uint64_t bytes;
+};
+
+/* Oldest first; the last one is open. A ring that grows by doubling. */
+struct segment_list {
+    struct segment *ring;
+    size_t head;
+    size_t count;
+    size_t capacity;
+    uint64_t bytes; /* sum over all */
+};
+
+/* One replicator's request to note progress; lives on its stack until answered. */
+struct advance_request {
+    struct advance_request *next;
+    uint32_t partition;
+    uint64_t to_seq;
+    const struct slice_set *delta;
+    bool answered;
+    enum err err;
+};
+
+struct wal {
+    struct wal_config config;
+    struct journal journal;
+    char *dir;
+    int lock_fd;
+    uint8_t instance[16];
+    uint64_t (*instances)[2]; /* ids of every start so far, read once at open */
+    size_t instance_count;
+
+    MDB_env *env;
+    MDB_dbi meta, log, segments_db, ids, slices, instances_db;
+    uint64_t map_pages;
+    uint64_t page_size;
+
+    /* Handing over: any thread pushes, the committer takes all. */
+    _Atomic(struct append *) inbox; /* newest first */
+    _Atomic uint64_t queued_events;
+    atomic_bool sleeping; /* the committer waits on WAKE */
+    atomic_bool stopping;
+    atomic_bool failed;
+    atomic_bool full;
+
+    pthread_mutex_t lock; /* guards advances, wake, the durable waiters' condition */
+    pthread_cond_t wake;
+    pthread_cond_t durable_changed;
+    pthread_cond_t advance_answered;
+    struct advance_request *advances;
+    _Atomic uint64_t wake_at_seq; /* lowest durable seq anybody waits for */
+
+    _Atomic uint64_t durable_seq;
+    _Atomic uint64_t replicated[JOURNAL_PARTITIONS_MAX];
+    _Atomic uint64_t live_bytes;
+    _Atomic uint64_t oldest_seq;
+    _Atomic uint64_t id_count;
+
+    /* Readers: when each open read began, 0 for a free slot. */
+    _Atomic int64_t read_began_us[READ_SLOTS];
+    pthread_mutex_t foreign_reader_lock; /* guards the next two */
+    uint64_t foreign_reader_txn;         /* oldest snapshot another process holds open */
+    int64_t foreign_reader_since_us;
+
+    /* The committer's own, touched before its start by open() only. */
+    pthread_t committer;
+    bool started;
+    struct log_state state;
+    uint64_t next_seq;
+    struct id_window *window;
+    uint32_t ids_on_disk;
+    struct segment_list segments;
+    uint64_t segment_bytes_max;
+    struct buffer block;
+    struct buffer scratch;
+    struct id_entry *new_ids; /* of the group being built */
+    size_t new_id_count;
+    size_t new_id_capacity;
+    int64_t disk_checked_us;
+    bool disk_low;
+
+    struct metric_histogram commit_seconds;
+    struct metric_histogram group_events;
+};
+
+/* committer.c */
+void *committer_run(void *wal);
+enum err wal_append(void *self, struct append *append);
+void wal_kick(void *self);
+enum err wal_wait_durable(void *self, uint64_t seq, int timeout_ms);
+enum err wal_advance(void *self, uint32_t partition, uint64_t to_seq,
+                     const struct slice_set *delta);
+
+/* reader.c */
+enum err wal_read(void *self, uint32_t partition, uint64_t after_seq,
+                  const struct batch_limits *limits, struct batch *out);
+void wal_stats(void *self, struct journal_stats *out);
+
+/* trim.c. Those with a TXN run inside the committer's write transaction (or open()'s). */
+MUST_CHECK enum err segment_list_push(struct segment_list *list, struct segment segment);
+void segment_list_free(struct segment_list *list);
+/* Reads the closed segments and sizes what came after them. */
+int segments_load(struct wal *wal, MDB_txn *txn);
+/* Notes a block of BYTES holding [FIRST, LAST]; closes the open segment when it is large enough. */
+int segments_note_block(struct wal *wal, MDB_txn *txn, uint64_t first, uint64_t last,
+                        uint64_t bytes);
+/* Drops at most BLOCKS_MAX blocks that are replicated and outside the retained window. */
+int trim_some(struct wal *wal, MDB_txn *txn, uint32_t blocks_max);
+/* True while there is a segment to drop. */
+bool trim_is_due(const struct wal *wal);
+/* Drops id blocks that lie before the window. */
+int trim_ids(struct wal *wal, MDB_txn *txn);
+/* Highest W such that every record up to W is replicated. */
+uint64_t replicated_prefix(const struct wal *wal);
+/* Recomputes live_bytes, oldest_seq, full. TXN may be any open transaction. */
+void room_update(struct wal *wal, MDB_txn *txn);
+/* True when an append of BYTES may still enter beside GROUP_BYTES already taken. */
+bool room_for(struct wal *wal, uint64_t group_bytes, uint64_t bytes);
+
+/* First seq of PARTITION after SEQ. */
+uint64_t next_seq_of_partition(uint64_t seq, uint32_t partition, uint32_t partitions);
+
+static inline MDB_val
+val_of(const void *data, size_t len)
+{
+    MDB_val val = {len, NULL};
+
+    memcpy(&val.mv_data, &data, sizeof(data)); /* LMDB takes plain pointers but only reads them */
+    return val;
+}
+
+static inline struct span
+span_of_val(MDB_val val)
+{
+    return (struct span){val.mv_data, val.mv_size};
+}
+
+#endif
