@@ -143,8 +143,10 @@ class _Result(unittest.TestResult):
             if getattr(test, "seed", None):
                 print("    DRILL_SEED=%d" % test.seed)
         self._broken = True
-        text = "".join(traceback.format_exception(*err)[-6:])
-        print("    " + text[-6000:].replace("\n", "\n    "), flush=True)
+        # The drill's own lines and the message; unittest's frames say nothing.
+        parts = traceback.format_exception(*err)
+        text = "".join(part for part in parts if "/unittest/" not in part.split("\n")[0])
+        print("    " + text[:4000].replace("\n", "\n    "), flush=True)
 
     def addFailure(self, test, err):
         self.failures.append((test, ""))
