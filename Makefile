@@ -59,6 +59,9 @@ $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+# The assembler reads the page in, so the compiler's dependency files do not know of it.
+$(BUILD)/http/dashboard.o: $(wildcard http/dashboard.*)
+
 # Debian's generated parser: strict mode, and apart from our warnings.
 $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c Makefile
 	$(call say,CC,$<)
@@ -124,7 +127,7 @@ ci: ## check, then the tests in release, asan and tsan builds
 	@$(MAKE) --no-print-directory test TEST_CONFIGS="release asan tsan"
 
 .PHONY: fuzz
-fuzz: ## fuzz each input for FUZZ_SECONDS (60); what is found new joins fuzz/corpus
+fuzz: ## fuzz each input for FUZZ_SECONDS (60), from fuzz/corpus
 	@$(DEPENDENCIES) build fuzz
 	@$(MAKE) --no-print-directory CONFIG=fuzz CC=clang fuzz-programs
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) infra/scripts/fuzz.sh $(FUZZ_NAMES)

@@ -14,6 +14,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/ticker.h"
 #include "core/log.h"
 #include "core/replicator.h"
 #include "core/slices.h"
@@ -27,7 +28,7 @@ enum {
     RETAIN_MINUTES = 92 * 1440,
     BATCH_BYTES_MAX = 8 << 20,
     WATCH_INTERVAL_MS = 100,
-    EXPIRE_EVERY_WATCHES = 600, /* once a minute */
+    TICK_INTERVAL_MS = 5000,
 };
 
 struct app {
@@ -40,6 +41,7 @@ struct app {
     struct mysql_owner owner;
     struct replicator *replicators[JOURNAL_PARTITIONS_MAX];
     uint32_t replicator_count;
+    struct ticker *ticker;
     struct server *server;
 };
 
@@ -214,6 +216,20 @@ start_replicators(struct app *app)
     return ERR_OK;
 }
 
+static enum err
+start_ticker(struct app *app)
+{
+    struct ticker_config config = {
+        .slices = app->slices,
+        .clock = app->clock,
+        .mysql = options_has_db(&app->options) ? &app->mysql : NULL,
+        .interval_ms = TICK_INTERVAL_MS,
+    };
+
+    memcpy(config.node_id, wal_journal(app->wal)->node_id, sizeof(config.node_id));
+    return ticker_start(&app->ticker, &config);
+}
+
 static uint32_t
 http_threads(const struct options *options)
 {
@@ -242,6 +258,7 @@ start_http(struct app *app)
         .future_skew_max_us = (int64_t)options->max_future_skew_ms * 1000,
         .ready_requires_db = options->ready_requires_db,
         .has_db = options_has_db(options),
+        .version = SLUICE_VERSION,
     };
     const struct server_deps deps = {
         .journal = wal_journal(app->wal),
@@ -295,7 +312,7 @@ watch(struct app *app, const sigset_t *set)
 {
     const struct timespec interval = {0, WATCH_INTERVAL_MS * 1000000L};
 
-    for (uint64_t turn = 1;; turn++) {
+    for (;;) {
         int signal_number = sigtimedwait(set, NULL, &interval);
         enum err err;
 
@@ -307,9 +324,6 @@ watch(struct app *app, const sigset_t *set)
         if (err != ERR_OK) {
             log_error("serve.fatal", LOG_ERR(err), LOG_STR("meaning", err_text(err)), LOG_END);
             return err;
-        }
-        if (turn % EXPIRE_EVERY_WATCHES == 0) {
-            slices_expire(app->slices, clock_wall_us(app->clock));
         }
     }
 }
@@ -366,6 +380,7 @@ stop(struct app *app, bool drain)
 
         replicator_stop(app->replicators[i], drain && left_ms > 0 ? (int)left_ms : 0);
     }
+    ticker_stop(app->ticker);
     if (app->wal != NULL) {
         wal_stop(app->wal);
     }
@@ -401,10 +416,14 @@ command_serve(int argc, char **argv)
     }
     log_setup((enum log_level)app.options.log_level, (enum log_format)app.options.log_format, 1);
     block_signals(&signals);
+    mysql_library_start();
     set_objectives(&app);
     err = start_log(&app);
     if (err == ERR_OK) {
         err = start_replicators(&app);
+    }
+    if (err == ERR_OK) {
+        err = start_ticker(&app);
     }
     if (err == ERR_OK) {
         err = start_http(&app);
@@ -418,6 +437,7 @@ command_serve(int argc, char **argv)
     start_stop_guard(app.options.shutdown_timeout_ms, code);
     stop(&app, err == ERR_OK);
     release(&app);
+    mysql_library_stop();
     log_info("serve.stopped", LOG_I64("code", code), LOG_END);
     return code;
 }

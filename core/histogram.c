@@ -92,7 +92,7 @@ histogram_quantile_ms(const struct sparse *buckets, uint32_t per_mille)
     for (uint32_t i = 0; i < buckets->len; i++) {
         seen += buckets->entries[i].count;
         if (seen >= rank) {
-            return histogram_value_ms(buckets->entries[i].key);
+            return histogram_value_ms((int32_t)buckets->entries[i].key);
         }
     }
     ASSERT(seen == total); /* unreachable: rank <= total */

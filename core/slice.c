@@ -9,7 +9,7 @@
  *     1 byte = 1
  *
  *   list:   length, then per entry key and count
- *   key:    the first zig-zag coded ((k << 1) ^ (k >> 31)), each further one as the distance to
+ *   key:    the first zig-zag coded ((k << 1) ^ (k >> 63)), each further one as the distance to
  *           the key before minus 1: ascending order needs no check because nothing else can be
  * written count:  at least 1
  *
@@ -30,11 +30,11 @@ enum {
     GOOD_STATUS_BELOW = 500,
     STATUS_MAX =
         UINT16_MAX, /* what an event can hold; which ones are accepted is decode.h's matter */
-    LISTED_THRESHOLDS_MAX = 256, /* entries of one slice's list, over all rules it ever met */
     SET_INDEX_SIZE_FIRST = 64,
 };
 
-#define SLICE_TOTAL_MAX (UINT64_C(1) << 56)
+/* No list has keys this far apart; keeps the arithmetic on keys far from overflow. */
+#define CODED_KEY_MAX (UINT64_C(1) << 40)
 
 int64_t
 minute_of_us(int64_t us)
@@ -54,7 +54,7 @@ slice_rules_valid(const struct slice_rules *rules)
         return false;
     }
     for (uint32_t i = 0; i < rules->threshold_count; i++) {
-        if (rules->threshold_us[i] <= previous || rules->threshold_us[i] > INT32_MAX) {
+        if (rules->threshold_us[i] <= previous) {
             return false;
         }
         previous = rules->threshold_us[i];
@@ -71,49 +71,38 @@ slice_clear(struct slice *slice)
     *slice = (struct slice){0};
 }
 
+/* The keys of a threshold's two sides; both sides of one threshold are neighbours in the list. */
+static int64_t
+at_or_below(uint32_t threshold_us)
+{
+    return 2 * (int64_t)threshold_us;
+}
+
+static int64_t
+above(uint32_t threshold_us)
+{
+    return 2 * (int64_t)threshold_us + 1;
+}
+
 void
 slice_good_bad(const struct slice *slice, uint32_t threshold_us, uint64_t *good_out,
                uint64_t *bad_out)
 {
-    ASSERT(threshold_us <= INT32_MAX);
     if (threshold_us == 0) {
         *good_out = slice->good;
         *bad_out = slice->bad;
         return;
     }
-    *good_out = sparse_get(&slice->threshold, (int32_t)threshold_us);
-    *bad_out = sparse_get(&slice->threshold, -(int32_t)threshold_us);
+    *good_out = sparse_get(&slice->threshold, at_or_below(threshold_us));
+    *bad_out = sparse_get(&slice->threshold, above(threshold_us));
 }
 
 /* ---- one event ---- */
-
-/* Entries for an event of LATENCY_MS: above the smaller thresholds, at or below the larger ones. */
-static uint32_t
-compare_thresholds(double latency_ms, const struct slice_rules *rules, struct sparse_entry *out)
-{
-    uint32_t above = 0;
-    uint32_t len = 0;
-
-    /* t/1000.0 is the double nearest to t us in ms, which is what a client's "500" or "0.25"
-     * became. */
-    while (above < rules->threshold_count &&
-           !(latency_ms <= (double)rules->threshold_us[above] / 1000.0)) {
-        above++;
-    }
-    for (uint32_t i = above; i > 0; i--) {
-        out[len++] = (struct sparse_entry){-(int32_t)rules->threshold_us[i - 1], 1};
-    }
-    for (uint32_t i = above; i < rules->threshold_count; i++) {
-        out[len++] = (struct sparse_entry){(int32_t)rules->threshold_us[i], 1};
-    }
-    return len;
-}
 
 void
 slice_unit_init(struct slice_unit *unit, const struct event *event, const struct slice_rules *rules)
 {
     struct slice *slice = &unit->slice;
-    uint32_t thresholds;
 
     ASSERT(event_is_measured(event));
     ASSERT(rules->threshold_count <= SLICE_THRESHOLDS_MAX);
@@ -128,8 +117,14 @@ slice_unit_init(struct slice_unit *unit, const struct event *event, const struct
     slice->timed = 1;
     unit->latency = (struct sparse_entry){histogram_index(event->latency_ms), 1};
     slice->latency = (struct sparse){&unit->latency, 1, 1};
-    thresholds = compare_thresholds(event->latency_ms, rules, unit->threshold);
-    slice->threshold = (struct sparse){unit->threshold, thresholds, thresholds};
+    slice->threshold = (struct sparse){unit->threshold, 0, SLICE_THRESHOLDS_MAX};
+    for (uint32_t i = 0; i < rules->threshold_count; i++) {
+        uint32_t threshold_us = rules->threshold_us[i];
+        /* t/1000.0 is the double nearest to t us in ms: what a client's 500 or 0.25 became. */
+        bool within = event->latency_ms <= (double)threshold_us / 1000.0;
+        unit->threshold[slice->threshold.len++] =
+            (struct sparse_entry){within ? at_or_below(threshold_us) : above(threshold_us), 1};
+    }
 }
 
 enum err
@@ -143,15 +138,13 @@ slice_add_event(struct slice *slice, const struct event *event, const struct sli
 
 /* ---- sums ---- */
 
-/* True when the totals of both fit together; every other counter is at most its slice's total. */
+/* Every other counter of a slice is at most its total. */
 static bool
 totals_fit(const struct slice *a, const struct slice *b)
 {
-    uint64_t sum = 0;
+    uint64_t room = SLICE_TOTAL_MAX - (a->good + a->bad);
 
-    return !__builtin_add_overflow(a->good, a->bad, &sum) &&
-           !__builtin_add_overflow(sum, b->good, &sum) &&
-           !__builtin_add_overflow(sum, b->bad, &sum);
+    return b->good <= room && b->bad <= room - b->good;
 }
 
 enum err
@@ -235,11 +228,11 @@ write_list(struct buffer *out, const struct sparse *list)
 {
     write_varint(out, list->len);
     for (uint32_t i = 0; i < list->len; i++) {
-        int32_t key = list->entries[i].key;
+        int64_t key = list->entries[i].key;
         if (i == 0) {
-            write_varint(out, ((uint32_t)key << 1) ^ (key < 0 ? UINT32_MAX : 0));
+            write_varint(out, ((uint64_t)key << 1) ^ (key < 0 ? UINT64_MAX : 0));
         } else {
-            int64_t distance = (int64_t)key - list->entries[i - 1].key;
+            int64_t distance = key - list->entries[i - 1].key;
             ASSERT(distance > 0);
             write_varint(out, (uint64_t)(distance - 1));
         }
@@ -296,7 +289,7 @@ read_entry(struct reader *reader, uint64_t at, int64_t *key, uint64_t *count)
 {
     uint64_t coded;
 
-    if (!read_varint(reader, &coded) || coded > UINT32_MAX || !read_varint(reader, count)) {
+    if (!read_varint(reader, &coded) || coded > CODED_KEY_MAX || !read_varint(reader, count)) {
         return false;
     }
     if (at == 0) {
@@ -333,35 +326,26 @@ check_list(struct reader *reader, int64_t key_min, int64_t key_max, int64_t spli
     return true;
 }
 
-/* The two sides of each threshold may not sum to more than TIMED. Lists are short: quadratic is
- * fine. */
+/* The two sides of one threshold, neighbours in the list, may not sum to more than TIMED. */
 static bool
 thresholds_agree(struct list list, uint64_t timed)
 {
     int64_t key = 0;
+    int64_t previous_key = 0;
     uint64_t count = 0;
+    uint64_t previous = 0;
 
     for (uint64_t i = 0; i < list.len; i++) {
-        struct list other = list; /* from the entry after this one on */
-        int64_t other_key;
-        uint64_t other_count = 0;
-
-        if (!read_entry(&list.reader, i, &key, &count) || key == 0 || count > timed) {
+        bool read = read_entry(&list.reader, i, &key, &count);
+        ASSERT(read); /* check_list() has read it before */
+        if (previous_key / 2 == key / 2) {
+            count += previous; /* both at most SLICE_TOTAL_MAX */
+        }
+        if (count > timed) {
             return false;
         }
-        if (key > 0) {
-            continue; /* as a partner it was met already */
-        }
-        other.reader = list.reader;
-        other_key = key;
-        for (uint64_t j = i + 1; j < list.len; j++) {
-            if (!read_entry(&other.reader, j, &other_key, &other_count)) {
-                return false;
-            }
-            if (other_key == -key && other_count > timed - count) {
-                return false;
-            }
-        }
+        previous = count;
+        previous_key = key;
     }
     return true;
 }
@@ -401,8 +385,7 @@ check_slice(struct span bytes, struct view *out)
         sum != counts->good + counts->bad || below != counts->good) {
         return ERR_CORRUPT;
     }
-    if (!check_list(&reader, -INT32_MAX, INT32_MAX, 0, &out->threshold, &sum, &below) ||
-        out->threshold.len > LISTED_THRESHOLDS_MAX ||
+    if (!check_list(&reader, 2, above(UINT32_MAX), 0, &out->threshold, &sum, &below) ||
         !thresholds_agree(out->threshold, counts->timed)) {
         return ERR_CORRUPT;
     }
@@ -430,7 +413,7 @@ add_list(struct sparse *into, struct list list)
     for (uint64_t i = 0; i < list.len; i++) {
         bool read = read_entry(&list.reader, i, &key, &count);
         ASSERT(read); /* the list has been checked */
-        sparse_add_one(into, (int32_t)key, count);
+        sparse_add_one(into, key, count);
     }
 }
 
@@ -457,6 +440,29 @@ slice_decode_add(struct span bytes, struct slice *into)
     add_list(&into->status, view.status);
     add_list(&into->threshold, view.threshold);
     add_list(&into->latency, view.latency);
+    return ERR_OK;
+}
+
+enum err
+slice_encoded_good_bad(struct span bytes, uint32_t threshold_us, uint64_t *good_out,
+                       uint64_t *bad_out)
+{
+    struct view view;
+    enum err err = check_slice(bytes, &view);
+    int64_t key = 0;
+    uint64_t count = 0;
+
+    if (err != ERR_OK) {
+        return err;
+    }
+    *good_out = threshold_us == 0 ? view.counts.good : 0;
+    *bad_out = threshold_us == 0 ? view.counts.bad : 0;
+    for (uint64_t i = 0; threshold_us != 0 && i < view.threshold.len; i++) {
+        bool read = read_entry(&view.threshold.reader, i, &key, &count);
+        ASSERT(read);
+        *good_out += key == at_or_below(threshold_us) ? count : 0;
+        *bad_out += key == above(threshold_us) ? count : 0;
+    }
     return ERR_OK;
 }
 

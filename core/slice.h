@@ -7,7 +7,7 @@
  * A slice holds three sparse counters:
  *   status     HTTP status -> events               any good-status rule can be applied afterwards
  *   latency    exponential bucket -> events        schema 5, see histogram.h
- *   threshold  t -> events at or below t us, -t -> events above it; exact latency objectives
+ *   threshold  2t -> events at or below t us, 2t + 1 -> events above it; exact latency objectives
  * and the totals good, bad (status rule < 500) and timed (events that had a latency).
  *
  * Both sides of a threshold are counted, so that an objective made today does not take the events
@@ -37,9 +37,12 @@ enum {
     SLICE_THRESHOLDS_MAX = 8
 };
 
+/* The largest good + bad of any slice, so that no sum of counters comes near the end of 64 bits. */
+#define SLICE_TOTAL_MAX (UINT64_C(1) << 56)
+
 /* Latency thresholds counted exactly, in microseconds, ascending. Borrowed, constant while used. */
 struct slice_rules {
-    uint32_t threshold_us[SLICE_THRESHOLDS_MAX]; /* each 1 to INT32_MAX */
+    uint32_t threshold_us[SLICE_THRESHOLDS_MAX]; /* each at least 1 */
     uint32_t threshold_count;
 };
 
@@ -67,8 +70,8 @@ MUST_CHECK enum err slice_add_event(struct slice *slice, const struct event *eve
                                     const struct slice_rules *rules);
 
 /*
- * INTO += FROM, two different slices. ERR_NO_MEMORY, or ERR_CORRUPT when the total would not fit 64
- * bits (no real traffic gets there), leave INTO as it was.
+ * INTO += FROM, two different slices. ERR_NO_MEMORY, or ERR_CORRUPT when the total would be above
+ * SLICE_TOTAL_MAX (no real traffic gets there), leave INTO as it was.
  */
 MUST_CHECK enum err slice_add(struct slice *into, const struct slice *from);
 
@@ -95,6 +98,10 @@ void slice_encode(const struct slice *slice, struct buffer *out);
  * and other bytes for the same slice are refused.
  */
 MUST_CHECK enum err slice_decode_add(struct span bytes, struct slice *into);
+
+/* slice_good_bad() of an encoded slice, without building it. Errors as slice_decode_add(). */
+MUST_CHECK enum err slice_encoded_good_bad(struct span bytes, uint32_t threshold_us,
+                                           uint64_t *good_out, uint64_t *bad_out);
 
 /* ---- slice_unit: one event as a slice, on the stack ---- */
 

@@ -11,7 +11,8 @@
  * source as they are re-read; sums cover both.
  *
  * Per series three levels are kept (minutes, hours, days), so a 30-day sum adds some 200 slices.
- * Any thread may call; locks are held per series and briefly.
+ * Minutes of an hour nobody writes to any more are packed into one block of encoded slices. Any
+ * thread may call; locks are held per series and briefly.
  */
 #ifndef SLUICE_CORE_SLICES_H
 #define SLUICE_CORE_SLICES_H
@@ -26,44 +27,99 @@ struct slices_config {
     struct slice_rules rules;
     uint32_t
         series_max; /* series kept; an event beyond is logged and stored but not measured here */
-    int64_t retain_minutes; /* minutes older than now - this are not kept */
+    int64_t retain_minutes; /* minutes older than now - this are not kept; whole days (UTC) go at a
+                               time */
+    uint32_t
+        open_hours_max; /* hours kept unpacked over all series, beside two per series; 0: 2048 */
 };
 
+/* ERR_INVALID: rules, series_max or retain_minutes make no sense. ERR_NO_MEMORY. */
 MUST_CHECK enum err slices_new(struct slices **out, const struct slices_config *config);
 void slices_free(struct slices *slices); /* NULL allowed; no other thread may use it any more */
 
 const struct slice_rules *slices_rules(const struct slices *slices);
 
-/* Adds or takes out one measured event of this node. NOW_US decides what is too old to keep. */
+/*
+ * Adds one measured event of this node; others are ignored. NOW_US decides what is too old to keep:
+ * such an event, and one of a series beyond series_max, is dropped and counted. ERR_NO_MEMORY:
+ * nothing was added.
+ */
 MUST_CHECK enum err slices_add_event(struct slices *slices, const struct event *event,
                                      int64_t now_us);
+
+/*
+ * Takes an event out that slices_add_event() was given before. One that is no longer there (dropped
+ * then, or expired since) is ignored. ERR_NO_MEMORY: nothing was taken out.
+ */
 MUST_CHECK enum err slices_remove_event(struct slices *slices, const struct event *event,
                                         int64_t now_us);
 
-/* Adds a slice of this node's stored history (at start). */
+/*
+ * Adds a slice of this node's stored history (at start). One that is too old is ignored. On
+ * ERR_NO_MEMORY, ERR_CORRUPT (a count beyond 64 bits), ERR_INVALID (a name is not 1-255 bytes)
+ * nothing was added.
+ */
 MUST_CHECK enum err slices_add(struct slices *slices, const struct slice_key *key,
                                const struct slice *slice, int64_t now_us);
 
 /*
  * Sets the slice another node's partition has written for KEY; SOURCE identifies (node, partition).
- * Replaces what that source had given for the same key before.
+ * Replaces what that source had given for the same key before; an empty slice takes it out. Errors
+ * as slices_add(), with the former slice still in place.
  */
 MUST_CHECK enum err slices_set_foreign(struct slices *slices, uint64_t source,
                                        const struct slice_key *key, const struct slice *slice,
                                        int64_t now_us);
 
-/* Sum over minutes [FROM, TO) of one series, added to *SUM. An unknown series adds nothing. */
+/*
+ * Sum over minutes [FROM, TO) of one series, added to *SUM; one consistent cut. An unknown series
+ * and an empty range add nothing. ERR_NO_MEMORY and ERR_CORRUPT (overflow) leave *SUM as it was.
+ */
 MUST_CHECK enum err slices_sum(struct slices *slices, struct span tenant, struct span service,
                                int64_t from_minute, int64_t to_minute, struct slice *sum);
 
-/* Calls FN for each minute in [FROM, TO) of a series that has events, in order, with its good and
- * bad. */
+/* The same without the latency buckets, several times cheaper: what ratios and burn rates need. */
+MUST_CHECK enum err slices_sum_counts(struct slices *slices, struct span tenant,
+                                      struct span service, int64_t from_minute, int64_t to_minute,
+                                      struct slice *sum);
+
+/*
+ * Which minutes are violations: those whose bad share, in the sense of slice_good_bad(), is above
+ * budget_ppb / 10^9. Compared in integers, so 999 of 1000 is not below 0.999.
+ */
+struct slices_limit {
+    uint32_t threshold_us;
+    uint32_t budget_ppb; /* 1 to 10^9 */
+};
+
+static inline bool
+slices_limit_broken(struct slices_limit limit, uint64_t good, uint64_t bad)
+{
+    return (unsigned __int128)bad * 1000000000U >
+           ((unsigned __int128)good + bad) * limit.budget_ppb;
+}
+
+/*
+ * Violations in [FROM, TO). Counts of past hours and days are remembered, so asking every few
+ * seconds over 30 days walks the minutes of the window's two edges only.
+ */
+uint64_t slices_violations(struct slices *slices, struct span tenant, struct span service,
+                           int64_t from_minute, int64_t to_minute, struct slices_limit limit);
+
+/*
+ * Calls FN for each minute in [FROM, TO) of a series that has events, in order, with its good and
+ * bad. FN must not call back into the store: it runs under the series' lock.
+ */
 void slices_each_minute(struct slices *slices, struct span tenant, struct span service,
                         int64_t from_minute, int64_t to_minute,
                         void (*fn)(void *arg, int64_t minute, uint64_t good, uint64_t bad),
                         void *arg);
 
-/* Calls FN for each service of TENANT, in name order. FN may call back into the store. */
+/*
+ * Calls FN for each service of TENANT, in the order of the names' bytes. No lock is held meanwhile:
+ * FN may call back into the store, and a service that comes or goes during the walk may be seen or
+ * not.
+ */
 void slices_each_service(struct slices *slices, struct span tenant,
                          void (*fn)(void *arg, struct span service), void *arg);
 
@@ -73,12 +129,16 @@ void slices_each_series(struct slices *slices,
 
 struct slices_stats {
     uint32_t series;
-    uint64_t slices;
-    uint64_t dropped_events; /* beyond series_max or too old */
+    uint64_t slices;         /* minutes held, over all series */
+    uint64_t open_hours;     /* hours held unpacked */
+    uint64_t dropped_events; /* beyond series_max, or an event too old when it came */
 };
 void slices_stats(struct slices *slices, struct slices_stats *out);
 
-/* Drops minutes older than the retention. The SLO ticker calls it. */
+/*
+ * Drops minutes older than the retention and series left without any, packs hours that ended over
+ * ten minutes ago. The SLO ticker calls it, once a minute.
+ */
 void slices_expire(struct slices *slices, int64_t now_us);
 
 #endif

@@ -3,6 +3,10 @@
  *
  * Pure arithmetic on sums of slices at a given moment; the formulas are SLO.md's (Google SRE
  * Workbook, chapter 5). Ratios are formed once, from sums. No traffic is "no data", never 100 %.
+ *
+ * A window of W minutes at some moment is the running minute and the W - 1 before it. Targets are
+ * taken as decimal fractions of nine digits, and whether one is met is decided in integers: 999 of
+ * 1000 meets 0.999, though no binary fraction is 0.999.
  */
 #ifndef SLUICE_CORE_SLO_H
 #define SLUICE_CORE_SLO_H
@@ -12,8 +16,8 @@
 #include "core/slices.h"
 
 enum slo_type {
-    SLO_AVAILABILITY,
-    SLO_LATENCY,
+    SLO_AVAILABILITY, /* good: a status below 500 */
+    SLO_LATENCY,      /* good: at or below the threshold; events without a latency do not count */
 };
 
 struct slo_objective {
@@ -24,19 +28,24 @@ struct slo_objective {
     int64_t window_minutes;
 };
 
+enum {
+    SLO_OBJECTIVES_MAX = 8
+};
+
 /* The objectives a service has before anyone defines some. Borrowed, constant while used. */
 struct slo_config {
-    struct slo_objective objective[8];
+    struct slo_objective objective[SLO_OBJECTIVES_MAX];
     uint32_t objective_count;
 };
 
 /* Order is severity: a higher value is worse and is listed first. */
 enum slo_health {
-    SLO_NO_DATA,
+    SLO_NO_DATA, /* no events in the window */
     SLO_HEALTHY,
-    SLO_AT_RISK, /* a burn rate that ends the budget within the window, or less than a quarter of it
-                    left */
-    SLO_VIOLATED, /* the budget is spent */
+    SLO_AT_RISK,  /* less than a quarter of the budget left, or the 1 h burn rate is above 1 and,
+                     kept  up, ends the budget within the window's length */
+    SLO_VIOLATED, /* the budget is overspent: the target is not met. Spent to zero is still at risk
+                   */
 };
 
 enum {
@@ -47,27 +56,35 @@ extern const int64_t SLO_BURN_WINDOW_MINUTES[SLO_BURN_WINDOWS];
 
 /* NAN stands for "no data"; JSON shows it as null. */
 struct slo_figures {
-    const struct slo_objective *objective;
+    const struct slo_objective *objective; /* in the config given */
     enum slo_health health;
     uint64_t good;
     uint64_t bad;
     double attained;               /* good / (good + bad) */
     double error_budget_remaining; /* 1 - (bad/total)/(1-T), signed */
-    double events_left;            /* bad events the budget still allows, signed */
+    double events_left;            /* bad events the budget still allows, signed, not rounded */
     double minutes_left; /* budget left as minutes of total outage at the window's mean traffic */
-    double burn_rate[SLO_BURN_WINDOWS];
-    double time_to_exhaustion_s; /* at the 1 h burn rate; NAN when it never ends */
-    uint64_t violations;         /* minutes in which the ratio was below target */
+    double burn_rate[SLO_BURN_WINDOWS]; /* (bad/total)/(1-T) of each window */
+    double time_to_exhaustion_s;        /* events_left over the bad events per second of the last
+                                           hour; 0 when spent, NAN when that hour had none: never */
+    uint64_t violations;                /* minutes in which the ratio was below target */
 };
 
+enum {
+    SLO_QUANTILES = 4
+};
+extern const char *const SLO_QUANTILE_NAME[SLO_QUANTILES]; /* p50 p90 p95 p99 */
+
+/* Counts, ratios and percentiles are those of the longest objective window. */
 struct slo_service {
     enum slo_health health; /* the worst of its objectives */
-    uint64_t good;
+    uint64_t good;          /* status rule < 500 */
     uint64_t bad;
     double availability;
     double error_rate;
-    double latency_ms[4]; /* p50 p90 p95 p99, NAN without latencies */
-    struct slo_figures figures[8];
+    double
+        latency_ms[SLO_QUANTILES]; /* NAN without latencies; error: HISTOGRAM_MAX_RELATIVE_ERROR */
+    struct slo_figures figures[SLO_OBJECTIVES_MAX];
     uint32_t figure_count;
 };
 
@@ -75,6 +92,9 @@ struct slo_service {
 MUST_CHECK enum err slo_service_figures(struct slices *slices, const struct slo_config *config,
                                         struct span tenant, struct span service, int64_t now_us,
                                         struct slo_service *out);
+
+/* 1 - TARGET in parts per 10^9, at least 1: what slices_violations() compares with. */
+uint32_t slo_budget_ppb(double target);
 
 const char *slo_health_name(
     enum slo_health health);                   /* "no_data", "healthy", "at_risk", "violated" */

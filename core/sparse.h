@@ -14,7 +14,7 @@
 #include "core/err.h"
 
 struct sparse_entry {
-    int32_t key;
+    int64_t key;
     uint64_t count;
 };
 
@@ -28,7 +28,7 @@ struct sparse {
 void sparse_clear(struct sparse *sparse);
 
 /* The count of KEY, 0 when absent; and the sum of all counts (which must fit, as a slice's do). */
-uint64_t sparse_get(const struct sparse *sparse, int32_t key);
+uint64_t sparse_get(const struct sparse *sparse, int64_t key);
 uint64_t sparse_total(const struct sparse *sparse);
 
 /* Makes room so that sparse_add(INTO, FROM) succeeds. ERR_NO_MEMORY leaves INTO as it was. */
@@ -41,7 +41,7 @@ MUST_CHECK enum err sparse_reserve_keys(struct sparse *into, uint32_t more);
 void sparse_add(struct sparse *into, const struct sparse *from);
 
 /* INTO[KEY] += COUNT, COUNT > 0, room reserved. */
-void sparse_add_one(struct sparse *into, int32_t key, uint64_t count);
+void sparse_add_one(struct sparse *into, int64_t key, uint64_t count);
 
 /* True when each count of FROM is at most INTO's. */
 bool sparse_covers(const struct sparse *into, const struct sparse *from);

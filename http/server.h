@@ -27,9 +27,12 @@ struct server_config {
     uint32_t connections_max;  /* all loops together */
     int read_timeout_ms;       /* a request must be complete this long after its first byte */
     int idle_timeout_ms;       /* between requests */
+    int write_timeout_ms; /* a client must take some of its answer this often; 0: as read_timeout_ms
+                           */
     int64_t future_skew_max_us;
     bool ready_requires_db;
     bool has_db;
+    const char *version; /* for sluice_build_info; NULL: "unknown" */
 };
 
 /* What the routes work with; all borrowed for the server's life. */
@@ -61,6 +64,11 @@ uint16_t server_port(const struct server *server);
  */
 void server_stop(struct server *server, int grace_ms, int deadline_ms);
 
-void server_close(struct server *server); /* stopped or never started; NULL allowed */
+/*
+ * Frees it all. Stopped or never started; NULL allowed. The journal must have given back every
+ * append (be stopped, or idle): one that outlived server_stop()'s deadline still belongs to it
+ * until then.
+ */
+void server_close(struct server *server);
 
 #endif

@@ -1,8 +1,12 @@
 /*
  * mysql_sink.h - the sink port on MySQL 8 or MariaDB.
  *
- * One object, one connection, one partition. A batch is one transaction: compare-and-set of the
- * offset row, rows, dead letters, slices, COMMIT. Auto-reconnect stays off.
+ * One object, one connection, one partition, one thread at a time. A batch is one transaction:
+ * compare-and-set of the offset row, rows, dead letters, slices, COMMIT. The compare-and-set asks
+ * for epoch, instance and offset, so a connection may be opened anew before any transaction, never
+ * inside one.
+ *
+ * main() calls mysql_library_start() before the first sink (mysql_config.h).
  */
 #ifndef SLUICE_STORAGE_MYSQL_SINK_H
 #define SLUICE_STORAGE_MYSQL_SINK_H
@@ -13,27 +17,12 @@
 #include "core/journal.h"
 #include "core/sink.h"
 #include "core/slice.h"
+#include "storage/mysql_config.h"
 
-enum mysql_tls {
-    MYSQL_TLS_OFF,
-    MYSQL_TLS_REQUIRED, /* encrypted, and the server's certificate checked against tls_ca */
-};
-
-/* Where the database is. Strings are borrowed for the life of whatever is opened with it. */
-struct mysql_config {
-    const char *host;   /* NULL with a socket */
-    const char *socket; /* NULL with a host */
-    const char *user;
-    const char *password; /* "" for none */
-    const char *database;
-    uint32_t port;
-    int timeout_ms; /* connect, read and write */
-    enum mysql_tls tls;
-    const char *tls_ca; /* file, NULL for the system's */
-};
-
-/* Who writes. INSTANCE is random per process start; KNOWN says whether this log has had an
- * instance. */
+/*
+ * Who writes. INSTANCE is random per process start; KNOWN_INSTANCE says whether this log has had an
+ * instance.
+ */
 struct mysql_owner {
     uint8_t node_id[JOURNAL_NODE_ID_SIZE];
     uint64_t epoch;
@@ -42,7 +31,13 @@ struct mysql_owner {
     void *arg;
 };
 
-/* Makes a sink for PARTITION; connects nothing yet. RULES are borrowed. sink.ops->close frees it.
+/*
+ * Makes a sink for PARTITION; connects nothing yet. RULES are borrowed. sink.ops->close frees it.
+ *
+ * Beyond sink.h: an event marked OUTCOME_DEAD whose id is already a row becomes OUTCOME_DUPLICATE
+ * and gets no dead letter. A single event too long for the server's max_allowed_packet is
+ * SINK_RETRY, logged: its dead letter would be too long as well, so somebody has to raise the
+ * limit.
  */
 MUST_CHECK enum err mysql_sink_new(struct sink *out, const struct mysql_config *config,
                                    const struct mysql_owner *owner, uint32_t partition,

@@ -27,6 +27,7 @@ import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+MARIADB = os.path.join(ROOT, "infra", "scripts", "mariadb.sh")
 
 # What runs under each build. Fuzz corpora need no second look for races: the targets have one thread.
 PLAN = {
@@ -39,6 +40,9 @@ PLAN = {
 # Seconds one program may take. A sanitizer slows it several times; the deadline only catches hangs.
 DEADLINE = {"unit": 60, "fuzz": 60, "integration": 120, "blackbox": 300, "crash": 900}
 DEADLINE_FACTOR = {"asan": 3, "tsan": 5}
+
+# Sanitizer builds repeat the drills to look for reports, not to meet more moments: small sizes do.
+SHORT_DRILLS = {"KILL_ROUNDS": "3", "KILL_EVENTS": "5000", "POWER_ROUNDS": "2", "DB_ROUNDS": "2"}
 
 # Groups whose programs share something (a database, the disk's sync) run one after the other.
 PARALLEL = ("unit", "fuzz")
@@ -119,8 +123,14 @@ def read_cmocka(output, outcome):
 
 
 def read_counts(output, outcome):
-    """Counts a program that ends with our own closing line. Returns whether it did."""
+    """Counts a program that ends with a closing line of ours. Returns whether it did."""
     lines = output.strip().splitlines()
+    match = re.fullmatch(r"(\d+) inputs ran, (\d+) failed", lines[-1] if lines else "")
+    if match:
+        outcome.passed += int(match.group(1))
+        outcome.failed += int(match.group(2))
+        outcome.reasons += [text for text in lines if text.startswith("FAILED ")]
+        return True
     match = re.fullmatch(r"(\d+) passed, (\d+) failed, (\d+) skipped", lines[-1] if lines else "")
     if not match:
         return False
@@ -128,8 +138,8 @@ def read_counts(output, outcome):
     outcome.passed += passed
     outcome.failed += failed
     outcome.skipped += skipped
-    outcome.reasons += [text.strip() for text in lines if re.match(r"\s*(FAILED|failed)\b", text)]
-    outcome.skips += [text.strip() for text in lines if re.match(r"\s*(SKIPPED|skipped)\b", text)]
+    outcome.reasons += [text[4:].strip() for text in lines if text.startswith("FAIL")]
+    outcome.skips += [text[4:].strip() for text in lines if text.startswith("skip ")]
     return True
 
 
@@ -146,7 +156,7 @@ class Runner:
         self.directories = itertools.count(1)
         os.chmod(self.scratch, 0o711)
         self.database = None
-        self.tsan_prefix = None
+        self.tsan_prefix = []
 
     # ---- processes ----
 
@@ -182,12 +192,13 @@ class Runner:
         # Short names: a socket's path has about a hundred bytes, and drills add their own folders.
         with self.lock:
             directory = os.path.join(self.scratch, str(next(self.directories)))
-        os.mkdir(directory, 0o711)
+        os.mkdir(directory)
+        os.chmod(directory, 0o1777)  # for a database that runs as `nobody`, too
         reports = os.path.join(directory, "sanitizer")
         log = os.path.join(ROOT, "build", config, "results", name.replace("/", "-") + ".log")
         os.makedirs(os.path.dirname(log), exist_ok=True)
         deadline = DEADLINE[group] * DEADLINE_FACTOR.get(config, 1)
-        environment = dict(environment, TMPDIR=directory, **sanitizer_options(reports))
+        environment = dict(environment, TMPDIR=directory, TEST_RUN=directory, **sanitizer_options(reports))
 
         began = time.monotonic()
         with open(log, "wb") as sink:
@@ -198,6 +209,7 @@ class Runner:
                 status = None
             finally:
                 self.end(child)
+                kill_marked("TEST_RUN=" + directory)
         seconds = time.monotonic() - began
         if self.stopping:
             raise KeyboardInterrupt
@@ -209,7 +221,8 @@ class Runner:
             output = source.read()
         shutil.rmtree(directory, ignore_errors=True)
 
-        counted = read_cmocka(output, outcome) or read_counts(output, outcome)
+        if not read_cmocka(output, outcome):
+            read_counts(output, outcome)
         if SANITIZER_REPORT.search(output):
             outcome.fail_whole("a sanitizer reported something")
         if status is None:
@@ -218,8 +231,6 @@ class Runner:
             outcome.fail_whole(f"died of {signal.Signals(-status).name}")
         elif status != 0 and outcome.failed == 0:
             outcome.fail_whole(f"exit code {status}")
-        elif not counted and group == "fuzz":
-            outcome.passed += 1  # a replay has one verdict: its exit code
         elif outcome.passed + outcome.failed + outcome.skipped == 0:
             outcome.fail_whole("ran no test")
         return name, outcome, seconds, log, output
@@ -262,59 +273,61 @@ class Runner:
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                            errors="replace",
                            env={k: v for k, v in os.environ.items()
-                                if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")})
+                                if k not in ("CC", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")})
         output, _ = child.communicate()
         self.end(child)
         say(f"{config}: built in {time.monotonic() - began:.0f} s")
         if child.returncode != 0:
-            for line in output.splitlines()[-120:]:
+            lines = [text for text in output.splitlines() if not re.match(r"  (CC|AR|LINK) ", text)]
+            for line in lines[-120:]:
                 say(f"         | {line}")
             self.failed(config, "build", "the build failed")
 
     def start_database(self, config):
         """Starts a private MariaDB; returns the variables that tell programs where it is."""
         directory = os.path.join(self.scratch, "mariadb-" + config)
-        script = os.path.join(ROOT, "infra", "scripts", "mariadb.sh")
-        started = subprocess.run([script, "start", directory], cwd=ROOT, stdin=subprocess.DEVNULL,
+        started = subprocess.run([MARIADB, "start", directory], cwd=ROOT, stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120,
                                  start_new_session=True, text=True, errors="replace", check=False)
         self.database = directory
         if started.returncode != 0:
             say(started.stdout)
             return None
-        told = subprocess.run([script, "env", directory], cwd=ROOT, stdout=subprocess.PIPE, timeout=30,
-                              text=True, check=True)
-        pairs = (line.removeprefix("export ").split("=", 1) for line in told.stdout.splitlines() if line)
-        return {key: value.strip("'\"") for key, value in pairs}
+        return {"TEST_DB_SOCKET": os.path.join(directory, "s"), "TEST_DB_USER": "root",
+                "TEST_DB_PASSWORD": ""}
 
     def stop_database(self):
         if self.database is None:
             return
         directory, self.database = self.database, None
-        script = os.path.join(ROOT, "infra", "scripts", "mariadb.sh")
-        subprocess.run([script, "stop", directory], cwd=ROOT, stdout=subprocess.DEVNULL, timeout=60,
+        subprocess.run([MARIADB, "stop", directory], cwd=ROOT, stdout=subprocess.DEVNULL, timeout=60,
                        start_new_session=True, check=False)
 
-    def command_prefix(self, config):
-        """TSan cannot map its shadow over some layouts that address randomisation picks: turn it off."""
-        if config != "tsan":
-            return []
-        if self.tsan_prefix is None:
-            wanted = ["setarch", "-R"]
+    def probe_tsan(self):
+        """
+        How a TSan program must be started here: ThreadSanitizer cannot map its memory over some
+        layouts that address randomisation picks. None: it cannot run at all.
+        """
+        program = os.path.join(self.scratch, "probe")
+        subprocess.run(["gcc", "-fsanitize=thread", "-x", "c", "-", "-o", program], text=True,
+                       input="int main(void) { return 0; }", check=True)
+        for prefix, words in ((["setarch", "-R"], "under setarch -R (no address randomisation)"),
+                              ([], "as they are (setarch -R is not permitted)")):
             try:
-                works = subprocess.run(wanted + ["true"], stderr=subprocess.DEVNULL, check=False)
-                self.tsan_prefix = wanted if works.returncode == 0 else []
+                if all(subprocess.run(prefix + [program], stdin=subprocess.DEVNULL, check=False,
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                       .returncode == 0 for _ in range(10)):
+                    say(f"tsan: programs run {words}")
+                    return prefix
             except FileNotFoundError:
-                self.tsan_prefix = []
-            say("tsan: programs run under setarch -R (no address randomisation)" if self.tsan_prefix
-                else "tsan: setarch -R is not permitted here; programs run as they are")
-        return self.tsan_prefix
+                pass
+        return None
 
     # ---- groups ----
 
     def programs(self, config, group):
         """The (name, command) pairs of GROUP that --match lets through."""
-        prefix = self.command_prefix(config)
+        prefix = self.tsan_prefix if config == "tsan" else []
         found = []
         if group in ("unit", "integration"):
             for source in sorted(glob.glob(os.path.join(ROOT, "tests", group, "test_*.c"))):
@@ -341,6 +354,8 @@ class Runner:
         # SLUICE_BIN and the factor are for the drills, which start the server themselves.
         environment = dict(os.environ, SLUICE_BIN=os.path.join(ROOT, "build", config, "sluice"),
                            DRILL_DEADLINE_FACTOR=str(DEADLINE_FACTOR.get(config, 1)))
+        if config in DEADLINE_FACTOR:
+            environment = {**SHORT_DRILLS, **environment}
         if group == "integration":
             variables = self.start_database(config)
             if variables is None:
@@ -365,6 +380,11 @@ class Runner:
 
     def run(self, configs):
         for config in configs:
+            if config == "tsan":
+                self.tsan_prefix = self.probe_tsan()
+                if self.tsan_prefix is None:
+                    self.skipped(config, "all", "ThreadSanitizer cannot map its memory on this kernel")
+                    continue
             self.build(config)
             for group in PLAN[config]:
                 if not self.only or group in self.only:
@@ -374,6 +394,20 @@ class Runner:
         self.stop_all()
         self.stop_database()
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def kill_marked(marker):
+    """Kills what was started with MARKER in its environment, also in a session of its own."""
+    wanted = os.fsencode(marker)
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/environ", "rb") as source:
+                if wanted in source.read().split(b"\0"):
+                    os.kill(int(entry), signal.SIGKILL)
+        except OSError:
+            pass  # gone meanwhile, or not ours to see
 
 
 def sanitizer_options(reports):

@@ -13,6 +13,8 @@ trap 'rm -rf "$work"' EXIT
 
 mapfile -t sources < <(find core wal storage http cli tests fuzz bench -name '*.c' 2>/dev/null | sort)
 mapfile -t headers < <(find core wal storage http cli tests fuzz bench -name '*.h' 2>/dev/null | sort)
+# Contracts stand alone; what tests share among themselves need not.
+mapfile -t contracts < <(printf '%s\n' "${headers[@]}" | grep -v '^tests/[iu]')
 mapfile -t scripts < <(find infra bench tests .ci -type f \( -name '*.sh' -o -path .ci/run \) \
     2>/dev/null | sort)
 # What the server is made of: analysed in depth; tests are only compiled and formatted.
@@ -37,7 +39,7 @@ check_includes() {
 check_headers() {
     local compiler header
     mkdir "$work/alone"
-    for header in "${headers[@]}"; do
+    for header in "${contracts[@]}"; do
         printf '#include "%s"\n#include "%s"\n' "$header" "$header" >"$work/alone/${header//\//-}.c"
     done
     for compiler in gcc clang; do
@@ -67,9 +69,18 @@ check_tidy() {
     [ "${result[1]}" -eq 0 ] && ! grep -q 'error:' "$work/tidy"
 }
 
+# Left out: memleak (loses sight of memory stored in a struct literal; the clang analyser and
+# LeakSanitizer do not), readdirCalled (glibc's is safe per directory), comparePointers (the bounds of
+# embedded files), nullPointerArithmeticRedundantCheck (does not know that ASSERT ends), shiftNegativeLHS
+# (gcc and clang both shift arithmetically).
 check_cppcheck() {
+    local id left_out=()
+    for id in missingIncludeSystem memleak readdirCalled comparePointers \
+        nullPointerArithmeticRedundantCheck shiftNegativeLHS; do
+        left_out+=("--suppress=$id")
+    done
     cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --library=posix -j "$jobs" \
-        --enable=warning,performance,portability --suppress=missingIncludeSystem \
+        --enable=warning,performance,portability "${left_out[@]}" \
         --template='{file}:{line}: {severity}: {message} [{id}]' -I. "${product[@]}"
 }
 
@@ -77,8 +88,28 @@ check_shell() {
     shellcheck -x "${scripts[@]}"
 }
 
+# README lists the settings the program has, and no link between the pages is broken.
+check_docs() {
+    local failed=0 page link
+    "$MAKE" --no-print-directory -j"$jobs" CONFIG=debug all || return 1
+    build/debug/sluice --help | sed -nE 's/^  ([A-Z][A-Z_]+) .*/\1/p' | sort >"$work/has"
+    # shellcheck disable=SC2016  # the backquotes are Markdown's
+    sed -nE 's/^\| `([A-Z][A-Z_]+)`.*/\1/p' README.md | sort >"$work/told"
+    diff "$work/has" "$work/told" || {
+        printf 'README.md does not list the settings of sluice --help\n'
+        failed=1
+    }
+    while IFS=: read -r page link; do
+        [ -e "$(dirname "$page")/$link" ] || {
+            printf '%s: there is no %s\n' "$page" "$link"
+            failed=1
+        }
+    done < <(grep -oHE '\]\([^)#:]+\)' ./*.md ./*/README.md | sed 's/](//; s/)$//')
+    return "$failed"
+}
+
 steps=("$@")
-[ $# -gt 0 ] || steps=(format includes headers gcc clang tidy cppcheck shell)
+[ $# -gt 0 ] || steps=(format includes headers gcc clang tidy cppcheck shell docs)
 for step in "${steps[@]}"; do
     began=$SECONDS
     if "check_$step" >"$work/output" 2>&1; then

@@ -1,6 +1,8 @@
 #!/bin/bash
-# Fuzzes each target named for FUZZ_SECONDS, one after the other. The corpus in fuzz/corpus/<name>
-# grows by inputs that reach new code; an input that crashes is kept in fuzz/crashes/<name>.
+# Fuzzes each target named for FUZZ_SECONDS, one after the other, from the seeds in
+# fuzz/corpus/<name>. What reaches new code is kept in build/fuzz-found/<name> and tried again the next
+# time; an input that crashes the target goes to build/fuzz-crashes/<name>, to be added to the
+# corpus with its fix.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -11,26 +13,23 @@ export ASAN_OPTIONS=allow_addr2line=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}
 }
 
 status=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 for name in "$@"; do
-    found=$(mktemp -d)
-    mkdir -p "fuzz/corpus/$name" "fuzz/crashes/$name"
+    found=build/fuzz-found/$name
+    crashes=build/fuzz-crashes/$name
+    mkdir -p "$found" "$crashes"
     options=(-max_total_time="${FUZZ_SECONDS:-60}" -timeout=10 -rss_limit_mb=2048
-        -print_final_stats=1 -artifact_prefix="fuzz/crashes/$name/")
+        -print_final_stats=1 -artifact_prefix="$crashes/")
     [ ! -f "fuzz/$name.dict" ] || options+=(-dict="fuzz/$name.dict")
-    log=$found.log
     if "build/fuzz/fuzz/fuzz_$name" "${options[@]}" "$found" "fuzz/corpus/$name" >"$log" 2>&1; then
-        # Only what adds coverage to the corpus at hand joins it.
-        "build/fuzz/fuzz/fuzz_$name" -merge=1 "fuzz/corpus/$name" "$found" >>"$log" 2>&1
-        printf 'ok      %-20s %s runs, %s new inputs\n' "$name" \
-            "$(sed -n 's/^stat::number_of_executed_units: //p' "$log")" \
+        printf 'ok      %-16s %s runs, %s new inputs\n' "$name" \
+            "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" \
             "$(sed -n 's/^stat::new_units_added: *//p' "$log")"
-        rmdir --ignore-fail-on-non-empty "fuzz/crashes/$name"
     else
         tail -n 60 "$log"
-        printf 'FAILED  %-20s the input is in fuzz/crashes/%s\n' "$name" "$name"
+        printf 'FAILED  %-16s the input is in %s\n' "$name" "$crashes"
         status=1
     fi
-    rm -rf "$found" "$log"
 done
-rmdir --ignore-fail-on-non-empty fuzz/crashes
 exit "$status"

@@ -12,7 +12,7 @@ set -euo pipefail
 usage() {
     cat <<'TEXT'
 usage: mariadb.sh start DIR [--port N|auto] [-- MARIADBD_OPTION...]
-       mariadb.sh stop|kill|status|url DIR
+       mariadb.sh stop|kill|status|url|env DIR
 
   start   makes the database if DIR has none, starts the server, returns when it answers;
           without --port it listens on the socket DIR/s alone. Started already: nothing to do.
@@ -20,6 +20,7 @@ usage: mariadb.sh start DIR [--port N|auto] [-- MARIADBD_OPTION...]
   kill    SIGKILL, as a crash would; start recovers
   status  prints running or stopped; exit code 0 or 1
   url     prints the DB_URL by which sluice reaches it
+  env     prints the variables by which the integration tests reach it, as shell assignments
 
 A freshly made database is kept as a template to copy, in SLUICE_MARIADB_TEMPLATES
 (default: build/mariadb-template of this source tree; empty: none).
@@ -111,6 +112,7 @@ start() {
     if running_pid >/dev/null; then
         return 0
     fi
+    export TMPDIR=$dir # the caller's need not be open to nobody
     [ ${#dir} -le 100 ] || die "the path $dir is too long for a socket in it"
     if [ "$(id -u)" = 0 ]; then
         need setpriv util-linux
@@ -205,6 +207,9 @@ status)
     fi
     ;;
 url) printf 'mysql://root@/sluice?socket=%s/s\n' "$dir" ;;
+env)
+    printf "export TEST_DB_SOCKET='%s/s'\nexport TEST_DB_USER='root'\nexport TEST_DB_PASSWORD=''\n" "$dir"
+    ;;
 *)
     usage >&2
     exit 2

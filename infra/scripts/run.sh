@@ -12,6 +12,7 @@ export HTTP_HOST=${HTTP_HOST:-127.0.0.1}
 export HTTP_PORT=${HTTP_PORT:-8080}
 export WAL_DIR=${WAL_DIR:-./var/wal}
 shutdown_ms=${SHUTDOWN_TIMEOUT_MS:-10000}
+[[ $shutdown_ms =~ ^[0-9]+$ ]] || shutdown_ms=10000 # the server will name the mistake
 
 server=build/release/sluice
 mariadb=infra/scripts/mariadb.sh
@@ -98,8 +99,8 @@ banner() {
     metrics     $base/metrics
     SLO status  $base/slo/status
 
-    curl -i $base/events -H 'Content-Type: application/json' \\
-      -d '{"event_name":"signup","timestamp":"$(date -u +%FT%TZ)","properties":{"plan":"pro"}}'
+    curl -i $base/ingest -H 'Content-Type: application/json' \\
+      -d '{"service":"checkout","status":200,"latency_ms":42}'
 
   Log: $WAL_DIR   Database: $1
   Ctrl-C stops both; the next \`make run\` goes on with the same data.

@@ -1,0 +1,33 @@
+/*
+ * ticker.h - the SLO ticker: one thread that keeps the store of slices trimmed and in touch with
+ * what other nodes have written to the same database.
+ *
+ * Nobody waits for it: figures of this node's own events never depend on it.
+ */
+#ifndef SLUICE_CLI_TICKER_H
+#define SLUICE_CLI_TICKER_H
+
+#include "core/base.h"
+#include "core/clock.h"
+#include "core/err.h"
+#include "core/journal.h"
+#include "core/slices.h"
+#include "storage/mysql_config.h"
+
+struct ticker;
+
+struct ticker_config {
+    struct slices *slices; /* borrowed, as are the next two */
+    const struct clock *clock;
+    const struct mysql_config *mysql; /* NULL without a database */
+    uint8_t node_id[JOURNAL_NODE_ID_SIZE];
+    int interval_ms; /* how often other nodes' slices are looked at */
+};
+
+/* Starts the thread. */
+MUST_CHECK enum err ticker_start(struct ticker **out, const struct ticker_config *config);
+
+/* Stops and joins it: waits for a running query, at most the database's timeout. NULL allowed. */
+void ticker_stop(struct ticker *ticker);
+
+#endif

@@ -1,0 +1,291 @@
+/*
+ * slo.c - one pass over sums: fetch each window once, then form every ratio from integers.
+ */
+#include "core/slo.h"
+
+#include <math.h>
+
+#include "core/histogram.h"
+
+enum {
+    BURN_HOUR = 2, /* the burn window that risk and exhaustion are judged by */
+    PPB = 1000000000,
+    WINDOWS_MAX = SLO_BURN_WINDOWS + SLO_OBJECTIVES_MAX,
+};
+
+#define AT_RISK_BELOW 0.25
+
+const char *const SLO_BURN_WINDOW_NAME[SLO_BURN_WINDOWS] = {"5m", "30m", "1h", "6h", "3d"};
+const int64_t SLO_BURN_WINDOW_MINUTES[SLO_BURN_WINDOWS] = {5, 30, 60, 6 * 60, 3 * 24 * 60};
+
+const char *const SLO_QUANTILE_NAME[SLO_QUANTILES] = {"p50", "p90", "p95", "p99"};
+static const uint32_t QUANTILE_PER_MILLE[SLO_QUANTILES] = {500, 900, 950, 990};
+
+const char *
+slo_health_name(enum slo_health health)
+{
+    switch (health) {
+    case SLO_NO_DATA:
+        return "no_data";
+    case SLO_HEALTHY:
+        return "healthy";
+    case SLO_AT_RISK:
+        return "at_risk";
+    case SLO_VIOLATED:
+        return "violated";
+    }
+    ASSERT(false); /* all values are above */
+    return "";
+}
+
+const char *
+slo_type_name(enum slo_type type)
+{
+    switch (type) {
+    case SLO_AVAILABILITY:
+        return "availability";
+    case SLO_LATENCY:
+        return "latency";
+    }
+    ASSERT(false); /* all values are above */
+    return "";
+}
+
+uint32_t
+slo_budget_ppb(double target)
+{
+    double ppb = round((1.0 - target) * PPB);
+
+    if (!(ppb >= 1.0)) {
+        return 1;
+    }
+    return ppb > PPB ? PPB : (uint32_t)ppb;
+}
+
+/* ---- the sums of one service ---- */
+
+struct window {
+    int64_t minutes;
+    struct slice sum;
+};
+
+struct windows {
+    struct window item[WINDOWS_MAX];
+    uint32_t count;
+    int64_t longest; /* of the objectives; the only one with latency buckets */
+};
+
+static struct window *
+find_window(struct windows *windows, int64_t minutes)
+{
+    for (uint32_t i = 0; i < windows->count; i++) {
+        if (windows->item[i].minutes == minutes) {
+            return &windows->item[i];
+        }
+    }
+    return NULL;
+}
+
+static const struct slice *
+window_sum(struct windows *windows, int64_t minutes)
+{
+    const struct window *window = find_window(windows, minutes);
+
+    ASSERT(window != NULL);
+    return &window->sum;
+}
+
+static void
+want_window(struct windows *windows, int64_t minutes)
+{
+    if (find_window(windows, minutes) == NULL) {
+        ASSERT(windows->count < WINDOWS_MAX);
+        windows->item[windows->count++] = (struct window){minutes, {0}};
+    }
+}
+
+static void
+want_windows(struct windows *windows, const struct slo_config *config)
+{
+    for (uint32_t i = 0; i < SLO_BURN_WINDOWS; i++) {
+        want_window(windows, SLO_BURN_WINDOW_MINUTES[i]);
+    }
+    for (uint32_t i = 0; i < config->objective_count; i++) {
+        int64_t minutes = config->objective[i].window_minutes;
+        ASSERT(minutes > 0);
+        want_window(windows, minutes);
+        windows->longest = minutes > windows->longest ? minutes : windows->longest;
+    }
+}
+
+static enum err
+fetch_windows(struct windows *windows, struct slices *slices, struct span tenant,
+              struct span service, int64_t end)
+{
+    enum err err = ERR_OK;
+
+    for (uint32_t i = 0; err == ERR_OK && i < windows->count; i++) {
+        struct window *window = &windows->item[i];
+        int64_t from = end - window->minutes;
+        if (window->minutes == windows->longest) {
+            err = slices_sum(slices, tenant, service, from, end, &window->sum);
+        } else {
+            err = slices_sum_counts(slices, tenant, service, from, end, &window->sum);
+        }
+    }
+    return err;
+}
+
+static void
+clear_windows(struct windows *windows)
+{
+    for (uint32_t i = 0; i < windows->count; i++) {
+        slice_clear(&windows->item[i].sum);
+    }
+}
+
+/* ---- figures ---- */
+
+static struct slices_limit
+limit_of(const struct slo_objective *objective)
+{
+    struct slices_limit limit = {0, slo_budget_ppb(objective->target)};
+
+    if (objective->type == SLO_LATENCY) {
+        limit.threshold_us = objective->threshold_us;
+    }
+    return limit;
+}
+
+static double
+ratio(uint64_t part, uint64_t total)
+{
+    return total == 0 ? NAN : (double)part / (double)total;
+}
+
+/* Bad events the budget allows for TOTAL events. */
+static double
+allowed_bad(uint64_t total, struct slices_limit limit)
+{
+    return (double)total * (double)limit.budget_ppb / PPB;
+}
+
+static double
+burn_rate(const struct slice *sum, struct slices_limit limit)
+{
+    uint64_t good;
+    uint64_t bad;
+
+    slice_good_bad(sum, limit.threshold_us, &good, &bad);
+    return good + bad == 0 ? NAN : (double)bad / allowed_bad(good + bad, limit);
+}
+
+static double
+seconds_to_exhaustion(double events_left, const struct slice *last_hour, struct slices_limit limit)
+{
+    uint64_t good;
+    uint64_t bad;
+
+    slice_good_bad(last_hour, limit.threshold_us, &good, &bad);
+    if (events_left <= 0.0) {
+        return 0.0;
+    }
+    return bad == 0 ? NAN : events_left / ((double)bad / 3600.0);
+}
+
+static enum slo_health
+judge(const struct slo_figures *figures, struct slices_limit limit)
+{
+    double window_s = (double)figures->objective->window_minutes * 60.0;
+
+    if (figures->good + figures->bad == 0) {
+        return SLO_NO_DATA;
+    }
+    if (slices_limit_broken(limit, figures->good, figures->bad)) {
+        return SLO_VIOLATED;
+    }
+    if (figures->error_budget_remaining < AT_RISK_BELOW) {
+        return SLO_AT_RISK;
+    }
+    /* Comparisons with NAN are false: an hour without events or bad ones is no risk. */
+    if (figures->burn_rate[BURN_HOUR] > 1.0 && figures->time_to_exhaustion_s < window_s) {
+        return SLO_AT_RISK;
+    }
+    return SLO_HEALTHY;
+}
+
+/* Everything but the violations, which are not a matter of sums. */
+static void
+fill_figures(struct slo_figures *out, const struct slo_objective *objective,
+             struct windows *windows)
+{
+    const struct slices_limit limit = limit_of(objective);
+    const struct slice *last_hour = window_sum(windows, SLO_BURN_WINDOW_MINUTES[BURN_HOUR]);
+    uint64_t total;
+    double allowed;
+
+    *out = (struct slo_figures){.objective = objective};
+    slice_good_bad(window_sum(windows, objective->window_minutes), limit.threshold_us, &out->good,
+                   &out->bad);
+    for (uint32_t i = 0; i < SLO_BURN_WINDOWS; i++) {
+        out->burn_rate[i] = burn_rate(window_sum(windows, SLO_BURN_WINDOW_MINUTES[i]), limit);
+    }
+    total = out->good + out->bad;
+    out->attained = ratio(out->good, total);
+    if (total == 0) {
+        out->error_budget_remaining = NAN;
+        out->events_left = NAN;
+        out->minutes_left = NAN;
+        out->time_to_exhaustion_s = NAN;
+    } else {
+        allowed = allowed_bad(total, limit);
+        out->events_left = allowed - (double)out->bad;
+        out->error_budget_remaining = out->events_left / allowed;
+        out->minutes_left = out->events_left / (double)total * (double)objective->window_minutes;
+        out->time_to_exhaustion_s = seconds_to_exhaustion(out->events_left, last_hour, limit);
+    }
+    out->health = judge(out, limit);
+}
+
+static void
+fill_service(struct slo_service *out, const struct slice *sum)
+{
+    uint64_t total = sum->good + sum->bad;
+
+    out->good = sum->good;
+    out->bad = sum->bad;
+    out->availability = ratio(sum->good, total);
+    out->error_rate = ratio(sum->bad, total);
+    for (uint32_t i = 0; i < SLO_QUANTILES; i++) {
+        out->latency_ms[i] = histogram_quantile_ms(&sum->latency, QUANTILE_PER_MILLE[i]);
+    }
+}
+
+enum err
+slo_service_figures(struct slices *slices, const struct slo_config *config, struct span tenant,
+                    struct span service, int64_t now_us, struct slo_service *out)
+{
+    static const struct slice nothing = {0};
+    const int64_t end = minute_of_us(now_us) + 1;
+    struct windows windows = {0};
+    enum err err;
+
+    ASSERT(config->objective_count <= SLO_OBJECTIVES_MAX);
+    want_windows(&windows, config);
+    err = fetch_windows(&windows, slices, tenant, service, end);
+    if (err == ERR_OK) {
+        *out = (struct slo_service){.health = SLO_NO_DATA};
+        fill_service(out, windows.longest == 0 ? &nothing : window_sum(&windows, windows.longest));
+        for (uint32_t i = 0; i < config->objective_count; i++) {
+            const struct slo_objective *objective = &config->objective[i];
+            struct slo_figures *figures = &out->figures[i];
+            fill_figures(figures, objective, &windows);
+            figures->violations = slices_violations(
+                slices, tenant, service, end - objective->window_minutes, end, limit_of(objective));
+            out->health = figures->health > out->health ? figures->health : out->health;
+        }
+        out->figure_count = config->objective_count;
+    }
+    clear_windows(&windows);
+    return err;
+}

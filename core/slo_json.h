@@ -1,0 +1,32 @@
+/*
+ * slo_json.h - the document GET /slo/status answers with.
+ *
+ * Services are listed worst first: by health, then by the least error budget remaining, then by
+ * name. Figures are the present ones, of one tenant. NAN becomes null.
+ */
+#ifndef SLUICE_CORE_SLO_JSON_H
+#define SLUICE_CORE_SLO_JSON_H
+
+#include "core/base.h"
+#include "core/buffer.h"
+#include "core/slices.h"
+#include "core/slo.h"
+
+struct slo_status_request {
+    struct slices *slices;
+    const struct slo_config *config;
+    struct span tenant;
+    struct span service; /* absent: all services of the tenant */
+    int64_t now_us;
+    bool degraded;           /* the history may be older than now_us */
+    uint64_t pending_events; /* in the log, not yet in the sink */
+};
+
+/*
+ * Appends the document to OUT. A service nobody has sent events for: "services" is empty and
+ * "health" is no_data. Out of memory sets OUT's failed flag, and its content is then useless. Any
+ * thread.
+ */
+void slo_status_json(const struct slo_status_request *request, struct buffer *out);
+
+#endif

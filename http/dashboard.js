@@ -1,0 +1,93 @@
+// Polls /slo/status every two seconds and /ready and the log's fill beside it. Text only ever enters
+// the page as text nodes, so a service's name cannot become markup.
+'use strict';
+
+const POLL_MS = 2000;
+const byId = (id) => document.getElementById(id);
+const WORDS = { healthy: 'healthy', at_risk: 'at risk', violated: 'violated', no_data: 'no data' };
+
+const number = (value, digits) =>
+  typeof value === 'number' ? value.toLocaleString('en', { maximumFractionDigits: digits }) : 'no data';
+const percent = (value, digits) =>
+  typeof value === 'number' ? (value * 100).toFixed(digits) + ' %' : 'no data';
+
+function cell(row, text, name) {
+  const td = document.createElement('td');
+  td.textContent = text;
+  if (name) td.className = name;
+  row.append(td);
+}
+
+function serviceRows(service) {
+  const objectives = service.objectives && service.objectives.length ? service.objectives : [{}];
+  return objectives.map((objective) => {
+    const row = document.createElement('tr');
+    const head = document.createElement('th');
+    const burn = objective.burn_rate || {};
+    const health = objective.health || service.health;
+    head.scope = 'row';
+    head.textContent = service.service;
+    row.append(head);
+    cell(row, objective.type || '-');
+    cell(row, WORDS[health] || health || '-', health);
+    cell(row, percent(objective.attained, 3), 'n');
+    cell(row, percent(objective.target, 3), 'n');
+    cell(row, percent(objective.error_budget_remaining, 1), 'n');
+    for (const window of ['5m', '1h', '6h', '3d']) cell(row, number(burn[window], 2), 'n');
+    cell(row, number((service.latency_ms || {}).p99, 1), 'n');
+    cell(row, number(service.total, 0), 'n');
+    return row;
+  });
+}
+
+function showStatus(status) {
+  const services = status.services || [];
+  const rows = services.flatMap(serviceRows);
+  byId('health').textContent = WORDS[status.health] || status.health;
+  byId('health').className = status.health;
+  byId('count').textContent = number(services.length, 0);
+  byId('pending').textContent = number(status.pending_events, 0);
+  byId('as-of').textContent = String(status.as_of);
+  if (rows.length) byId('rows').replaceChildren(...rows);
+  return status.degraded ? 'Degraded: the database is away, events wait in the log' : 'Live';
+}
+
+function sample(text, name) {
+  const line = text.split('\n').find((l) => l.startsWith(name + ' '));
+  return line ? Number(line.slice(name.length + 1)) : NaN;
+}
+
+function showLog(text) {
+  const fill = sample(text, 'sluice_wal_bytes') / sample(text, 'sluice_wal_bytes_limit');
+  byId('fill').textContent = Number.isFinite(fill) ? percent(fill, 1) : 'no data';
+  byId('meter').value = Number.isFinite(fill) ? fill : 0;
+}
+
+function say(text, bad) {
+  const state = byId('state');
+  if (state.textContent !== text) state.textContent = text;
+  state.classList.toggle('bad', bad);
+}
+
+async function get(path) {
+  const answer = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(POLL_MS * 2) });
+  if (!answer.ok && path !== '/ready') throw new Error(path + ' answered ' + answer.status);
+  return answer;
+}
+
+async function poll() {
+  try {
+    const text = showStatus(await (await get('/slo/status')).json());
+    const ready = await (await get('/ready')).json();
+    const notReady = ready.status !== 'ready';
+    byId('database').textContent = (ready.checks || {}).database || '-';
+    showLog(await (await get('/metrics')).text());
+    say(notReady ? 'Not ready: ' + (ready.reasons || []).join(', ') : text,
+      notReady || text.startsWith('Degraded'));
+  } catch (error) {
+    say('No answer from the server: ' + error.message, true);
+  }
+  setTimeout(poll, POLL_MS);
+}
+
+poll();

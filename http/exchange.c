@@ -1,0 +1,265 @@
+/*
+ * Exchanges: recycling them, and writing answers into them.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "http/internal.h"
+
+static const char *const STATUS_LINES[STATUS_COUNT] = {
+#define STATUS_LINE(status, text) [STATUS_##status] = "HTTP/1.1 " #status " " text "\r\nDate: ",
+    STATUS_LIST(STATUS_LINE)
+#undef STATUS_LINE
+};
+
+static enum status_index
+status_index(uint16_t status)
+{
+    switch (status) {
+#define STATUS_CASE(status, text)                                                                  \
+    case status:                                                                                   \
+        return STATUS_##status;
+        STATUS_LIST(STATUS_CASE)
+#undef STATUS_CASE
+    default:
+        assert_failed(__FILE__, __LINE__, "a status of the table");
+    }
+}
+
+struct exchange *
+exchange_new(struct conn *conn)
+{
+    struct loop *loop = conn->loop;
+    struct exchange *exchange = loop->free_exchanges;
+
+    if (exchange != NULL) {
+        loop->free_exchanges = exchange->next;
+        loop->free_count--;
+    } else {
+        exchange = calloc(1, sizeof(*exchange));
+        if (exchange == NULL) {
+            return NULL;
+        }
+        exchange->loop = loop;
+    }
+    exchange->next = NULL;
+    exchange->conn = conn;
+    exchange->state = EXCHANGE_READING;
+    exchange->began_us = loop->now_us;
+    return exchange;
+}
+
+void
+exchange_destroy(struct exchange *exchange)
+{
+    struct budget *budget = &exchange->loop->server->budget;
+
+    request_free(&exchange->request, budget);
+    budget_give(budget, exchange->charged);
+    buffer_free(&exchange->scratch);
+    buffer_free(&exchange->encoded);
+    buffer_free(&exchange->answer);
+    free(exchange);
+}
+
+void
+exchange_free(struct exchange *exchange)
+{
+    struct loop *loop = exchange->loop;
+    struct budget *budget = &loop->server->budget;
+
+    ASSERT(exchange->state != EXCHANGE_WAITING);
+    if (loop->free_count >= FREE_EXCHANGES_MAX) {
+        exchange_destroy(exchange);
+        return;
+    }
+    request_reset(&exchange->request, budget, KEEP_BYTES_MAX);
+    budget_give(budget, exchange->charged);
+    exchange->charged = 0;
+    buffer_clear(&exchange->scratch, KEEP_BYTES_MAX);
+    buffer_clear(&exchange->encoded, KEEP_BYTES_MAX);
+    buffer_clear(&exchange->answer, KEEP_BYTES_MAX);
+    exchange->conn = NULL;
+    exchange->route = NULL;
+    exchange->refused = false;
+    exchange->continue_wanted = false;
+    exchange->close = false;
+    exchange->id_in_header = false;
+    exchange->status = 0;
+    exchange->id_len = 0;
+    exchange->request_id_len = 0;
+    exchange->next = loop->free_exchanges;
+    loop->free_exchanges = exchange;
+    loop->free_count++;
+}
+
+static bool
+is_sane_id(struct span id)
+{
+    if (id.len == 0 || id.len > REQUEST_ID_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < id.len; i++) {
+        if (id.data[i] < 0x21 || id.data[i] > 0x7e) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void
+exchange_identify(struct exchange *exchange)
+{
+    struct span given = request_field(&exchange->request, FIELD_REQUEST_ID);
+    struct loop *loop = exchange->loop;
+    char digits[16];
+    uint64_t number;
+
+    if (exchange->request_id_len != 0) {
+        return;
+    }
+    if (is_sane_id(given)) {
+        memcpy(exchange->request_id, given.data, given.len);
+        exchange->request_id_len = narrow_u8(given.len);
+        return;
+    }
+    number = loop->request_number++;
+    for (size_t i = sizeof(digits); i > 0; i--) {
+        digits[i - 1] = "0123456789abcdef"[number & 15U];
+        number >>= 4;
+    }
+    memcpy(exchange->request_id, loop->request_prefix, 8);
+    memcpy(exchange->request_id + 8, digits, sizeof(digits));
+    exchange->request_id_len = 8 + sizeof(digits);
+}
+
+bool
+loop_draining(const struct loop *loop)
+{
+    return loop->draining;
+}
+
+static void
+count_request(struct exchange *exchange)
+{
+    struct loop *loop = exchange->loop;
+    size_t route = exchange->route == NULL ? ROUTES_MAX : (size_t)(exchange->route - ROUTES);
+
+    metric_add(
+        &loop->metrics.requests[route][exchange->request.method][status_index(exchange->status)],
+        1);
+    metric_observe(&loop->metrics.seconds, (double)(loop->now_us - exchange->began_us) / 1e6);
+}
+
+/*
+ * Says Connection: close when the client wants it, when the framing is lost, or while stopping on
+ * the last answer that is owed.
+ */
+static void
+settle_connection(struct exchange *exchange)
+{
+    struct conn *conn = exchange->conn;
+
+    if (!exchange->request.keep_alive) {
+        exchange->close = true;
+    }
+    if (conn == NULL) {
+        return;
+    }
+    if (exchange->loop->draining && exchange == conn->tail) {
+        exchange->close = true;
+    }
+    if (exchange->close && conn->state == CONN_OPEN) {
+        conn->state = CONN_LAST;
+    }
+}
+
+void
+exchange_answer(struct exchange *exchange, uint16_t status, const char *type, struct span body,
+                const char *headers)
+{
+    struct buffer *out = &exchange->answer;
+
+    ASSERT(exchange->state != EXCHANGE_DONE);
+    ASSERT(out->len == 0);
+    exchange_identify(exchange);
+    settle_connection(exchange);
+    exchange->status = status;
+    buffer_append_text(out, STATUS_LINES[status_index(status)]);
+    buffer_append_text(out, exchange->loop->date);
+    buffer_append_text(out, "\r\nX-Content-Type-Options: nosniff\r\nX-Request-ID: ");
+    buffer_append(out, exchange->request_id, exchange->request_id_len);
+    if (type != NULL) {
+        buffer_append_text(out, "\r\nContent-Type: ");
+        buffer_append_text(out, type);
+    }
+    if (status != 204) {
+        buffer_append_text(out, "\r\nContent-Length: ");
+        buffer_append_u64(out, body.len);
+    }
+    buffer_append_text(out, "\r\n");
+    buffer_append_text(out, headers);
+    if (exchange->close) {
+        buffer_append_text(out, "Connection: close\r\n");
+    } else if (!exchange->request.http_1_1) {
+        buffer_append_text(out, "Connection: keep-alive\r\n");
+    }
+    buffer_append_text(out, "\r\n");
+    if (exchange->request.method != METHOD_HEAD) {
+        buffer_append_span(out, body);
+    }
+    count_request(exchange);
+    if (exchange->conn != NULL) {
+        exchange->conn->answer_bytes += out->len;
+    }
+    if (exchange->state == EXCHANGE_READING && exchange->refused) {
+        return; /* its body is still to be read; exchange_done() is the reader's */
+    }
+    exchange->state = EXCHANGE_DONE;
+}
+
+void
+exchange_problem(struct exchange *exchange, enum problem problem, const char *message)
+{
+    struct buffer *body = &exchange->loop->body;
+    char headers[48] = "";
+
+    exchange_identify(exchange);
+    buffer_clear(body, READ_BYTES);
+    problem_json(body, problem, message,
+                 (struct span){exchange->request_id, exchange->request_id_len});
+    if (problem_retry_after_s(problem) != 0) {
+        (void)snprintf(headers, sizeof(headers), "Retry-After: %u\r\n",
+                       problem_retry_after_s(problem));
+    }
+    exchange_answer(exchange, problem_status(problem), "application/problem+json",
+                    buffer_span(body), headers);
+}
+
+void
+exchange_allow(struct exchange *exchange, uint32_t allowed, bool refuse)
+{
+    struct buffer *body = &exchange->loop->body;
+    char headers[128] = "Allow: ";
+    size_t len = strlen(headers);
+
+    for (uint32_t m = 0; m < METHOD_OTHER; m++) {
+        if ((allowed & 1U << m) != 0) {
+            int n = snprintf(headers + len, sizeof(headers) - len, "%s, ",
+                             request_method_name((enum request_method)m));
+
+            ASSERT(n > 0 && (size_t)n < sizeof(headers) - len);
+            len += (size_t)n;
+        }
+    }
+    (void)snprintf(headers + len - 2, sizeof(headers) - len + 2, "\r\n");
+    if (!refuse) {
+        exchange_answer(exchange, 204, NULL, SPAN_LITERAL(""), headers);
+        return;
+    }
+    exchange_identify(exchange);
+    buffer_clear(body, READ_BYTES);
+    problem_json(body, PROBLEM_METHOD, NULL,
+                 (struct span){exchange->request_id, exchange->request_id_len});
+    exchange_answer(exchange, 405, "application/problem+json", buffer_span(body), headers);
+}

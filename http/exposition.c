@@ -1,0 +1,590 @@
+/*
+ * GET /metrics: every number of this process in the Prometheus text format.
+ *
+ * Names follow promtool's rules: base units, _total on counters only, HELP and TYPE once per name.
+ */
+#include <dirent.h>
+#include <math.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "http/internal.h"
+
+/* ---- small helpers ---- */
+
+static void
+one_u64(struct buffer *out, const char *name, enum metric_type type, const char *help,
+        uint64_t value)
+{
+    metrics_family(out, name, type, help);
+    metrics_sample_u64(out, name, "", value);
+}
+
+static void
+one_f64(struct buffer *out, const char *name, const char *help, double value)
+{
+    metrics_family(out, name, METRIC_GAUGE, help);
+    metrics_sample_f64(out, name, "", value);
+}
+
+/* The labels in TEXT as a C string; "" when memory ran out, which OUT will show too. */
+static const char *
+label_text(struct buffer *labels)
+{
+    buffer_append_char(labels, '\0');
+    return labels->failed ? "" : labels->data;
+}
+
+static uint64_t
+sum_loops(const struct server *server, size_t counter_offset)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < server->loop_count; i++) {
+        const char *metrics = (const char *)&server->loops[i].metrics;
+
+        sum +=
+            metric_value((const struct metric_counter *)(const void *)(metrics + counter_offset));
+    }
+    return sum;
+}
+
+#define SUM_LOOPS(server, member) sum_loops((server), offsetof(struct loop_metrics, member))
+
+/* ---- HTTP ---- */
+
+static const uint16_t STATUSES[STATUS_COUNT] = {
+#define STATUS_NUMBER(status, text) [STATUS_##status] = (status),
+    STATUS_LIST(STATUS_NUMBER)
+#undef STATUS_NUMBER
+};
+
+static void
+write_requests_of(const struct server *server, struct buffer *out, size_t route)
+{
+    const char *path = route == ROUTES_MAX ? "none" : ROUTES[route].path;
+    char labels[128];
+
+    for (size_t method = 0; method < METHOD_COUNT; method++) {
+        for (size_t status = 0; status < STATUS_COUNT; status++) {
+            size_t at = offsetof(struct loop_metrics, requests) +
+                        ((route * METHOD_COUNT + method) * STATUS_COUNT + status) *
+                            sizeof(struct metric_counter);
+            uint64_t count = sum_loops(server, at);
+
+            if (count == 0) {
+                continue;
+            }
+            (void)snprintf(labels, sizeof(labels), "route=\"%s\",method=\"%s\",status=\"%u\"", path,
+                           request_method_name((enum request_method)method), STATUSES[status]);
+            metrics_sample_u64(out, "sluice_http_requests_total", labels, count);
+        }
+    }
+}
+
+static void
+write_durations(const struct server *server, struct buffer *out)
+{
+    struct metric_histogram sum;
+
+    metric_histogram_init(&sum, METRIC_SECONDS_BOUNDS, METRIC_SECONDS_BOUND_COUNT);
+    for (uint32_t i = 0; i < server->loop_count; i++) {
+        const struct metric_histogram *part = &server->loops[i].metrics.seconds;
+
+        for (uint32_t b = 0; b <= METRIC_BUCKETS_MAX; b++) {
+            sum.bucket[b] += atomic_load_explicit(&part->bucket[b], memory_order_relaxed);
+        }
+        sum.sum_micro += atomic_load_explicit(&part->sum_micro, memory_order_relaxed);
+    }
+    metrics_family(out, "sluice_http_request_duration_seconds", METRIC_HISTOGRAM,
+                   "From a request's first byte to its answer.");
+    metrics_sample_histogram(out, "sluice_http_request_duration_seconds", "", &sum);
+}
+
+static void
+write_http(const struct server *server, struct buffer *out)
+{
+    metrics_family(out, "sluice_http_requests_total", METRIC_COUNTER, "Requests answered.");
+    for (size_t route = 0; route < ROUTE_COUNT; route++) {
+        write_requests_of(server, out, route);
+    }
+    write_requests_of(server, out, ROUTES_MAX);
+    write_durations(server, out);
+    one_u64(out, "sluice_http_connections", METRIC_GAUGE, "Open connections.",
+            atomic_load(&server->connections));
+    one_u64(out, "sluice_http_connections_limit", METRIC_GAUGE, "Connections allowed at once.",
+            server->config.connections_max);
+    one_u64(out, "sluice_http_connections_accepted_total", METRIC_COUNTER, "Connections accepted.",
+            SUM_LOOPS(server, connections));
+    one_u64(out, "sluice_http_connections_refused_total", METRIC_COUNTER,
+            "Connections refused, being too many.", SUM_LOOPS(server, connections_refused));
+    one_u64(out, "sluice_http_accept_errors_total", METRIC_COUNTER,
+            "Connections that could not be accepted.", SUM_LOOPS(server, accept_errors));
+    one_u64(out, "sluice_http_timeouts_total", METRIC_COUNTER,
+            "Requests and answers given up, the client being too slow.",
+            SUM_LOOPS(server, timeouts));
+    one_u64(out, "sluice_http_buffered_bytes", METRIC_GAUGE,
+            "Request bytes held for all clients together.",
+            atomic_load_explicit(&server->budget.used, memory_order_relaxed));
+    one_u64(out, "sluice_http_buffered_bytes_limit", METRIC_GAUGE,
+            "Request bytes that may be held; beyond it 503.", server->budget.max);
+}
+
+static void
+write_rejected(const struct server *server, struct buffer *out)
+{
+    metrics_family(out, "sluice_events_rejected_total", METRIC_COUNTER,
+                   "Events refused, by the reason given to the client.");
+    for (size_t p = 0; p < PROBLEM_COUNT; p++) {
+        const char *code = problem_code((enum problem)p);
+        uint64_t count = 0;
+        bool first = true;
+        char labels[64];
+
+        /* Several problems may share a code: sum them where the code first stands. */
+        for (size_t q = 0; q < PROBLEM_COUNT; q++) {
+            if (strcmp(problem_code((enum problem)q), code) != 0) {
+                continue;
+            }
+            first = first && q >= p;
+            count += sum_loops(server, offsetof(struct loop_metrics, rejected) +
+                                           q * sizeof(struct metric_counter));
+        }
+        if (first && p != PROBLEM_NONE) {
+            (void)snprintf(labels, sizeof(labels), "reason=\"%s\"", code);
+            metrics_sample_u64(out, "sluice_events_rejected_total", labels, count);
+        }
+    }
+}
+
+static void
+write_events(const struct server *server, struct buffer *out)
+{
+    one_u64(out, "sluice_events_received_total", METRIC_COUNTER, "Events clients have sent.",
+            SUM_LOOPS(server, received));
+    one_u64(out, "sluice_events_acked_total", METRIC_COUNTER,
+            "Events acknowledged as newly stored.", SUM_LOOPS(server, acked));
+    one_u64(out, "sluice_events_duplicate_total", METRIC_COUNTER,
+            "Events acknowledged as repeats of a stored one.", SUM_LOOPS(server, duplicate));
+    write_rejected(server, out);
+}
+
+/* ---- log ---- */
+
+static void
+write_log(const struct server *server, const struct journal_stats *stats, struct buffer *out)
+{
+    const struct journal *journal = server->deps.journal;
+    double oldest_s = 0;
+
+    if (stats->oldest_pending_us != 0) {
+        oldest_s = (double)(clock_wall_us(server->deps.clock) - stats->oldest_pending_us) / 1e6;
+    }
+    one_u64(out, "sluice_commit_queue_events", METRIC_GAUGE, "Events waiting for a commit.",
+            stats->queued_events);
+    one_u64(out, "sluice_wal_durable_seq", METRIC_GAUGE,
+            "Highest sequence number on stable storage.", stats->durable_seq);
+    one_u64(out, "sluice_wal_pending_events", METRIC_GAUGE,
+            "Durable events not yet in the database.", stats->pending_events);
+    one_u64(out, "sluice_wal_bytes", METRIC_GAUGE, "Bytes of the log in use.", stats->bytes);
+    one_u64(out, "sluice_wal_bytes_limit", METRIC_GAUGE, "Bytes in use at which ingest is refused.",
+            stats->bytes_limit);
+    one_f64(out, "sluice_wal_oldest_pending_seconds",
+            "Age of the oldest event not yet in the database.", oldest_s > 0 ? oldest_s : 0);
+    one_f64(out, "sluice_wal_oldest_reader_seconds", "Age of the oldest open read of the log.",
+            (double)stats->oldest_reader_us / 1e6);
+    one_u64(out, "sluice_wal_id_window_events", METRIC_GAUGE,
+            "Ids the log itself recognises as repeats.", stats->id_window_events);
+    one_u64(out, "sluice_wal_full", METRIC_GAUGE, "1 while ingest is refused for lack of room.",
+            stats->full);
+    one_u64(out, "sluice_wal_failed", METRIC_GAUGE, "1 once the log takes no more writes.",
+            stats->failed);
+    if (journal->commit_seconds != NULL) {
+        metrics_family(out, "sluice_wal_commit_duration_seconds", METRIC_HISTOGRAM,
+                       "Time of one commit, syncs included.");
+        metrics_sample_histogram(out, "sluice_wal_commit_duration_seconds", "",
+                                 journal->commit_seconds);
+    }
+    if (journal->group_events != NULL) {
+        metrics_family(out, "sluice_wal_group_events", METRIC_HISTOGRAM, "Events in one commit.");
+        metrics_sample_histogram(out, "sluice_wal_group_events", "", journal->group_events);
+    }
+}
+
+/* ---- replicators ---- */
+
+enum {
+    PARTITION_LABEL_SIZE = 32
+};
+
+static const char *
+partition_label(char text[PARTITION_LABEL_SIZE], uint32_t partition)
+{
+    (void)snprintf(text, PARTITION_LABEL_SIZE, "partition=\"%u\"", partition);
+    return text;
+}
+
+static void
+write_replicators(const struct server *server, struct buffer *out)
+{
+    struct replicator_status status[JOURNAL_PARTITIONS_MAX];
+    uint32_t count = server->deps.replicator_count;
+    uint64_t stored = 0;
+    uint64_t dead = 0;
+    char label[PARTITION_LABEL_SIZE];
+
+    ASSERT(count <= JOURNAL_PARTITIONS_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        replicator_status(server->deps.replicators[i], &status[i]);
+        stored += status[i].stored;
+        dead += status[i].dead;
+    }
+    one_u64(out, "sluice_events_replicated_total", METRIC_COUNTER,
+            "Events stored in the database since start.", stored);
+    one_u64(out, "sluice_events_dead_lettered_total", METRIC_COUNTER,
+            "Events the database refused, kept as dead letters, since start.", dead);
+    if (count == 0) {
+        return;
+    }
+#define WRITE_EACH(name, type, help, member)                                                       \
+    metrics_family(out, (name), (type), (help));                                                   \
+    for (uint32_t i = 0; i < count; i++) {                                                         \
+        metrics_sample_u64(out, (name), partition_label(label, i), status[i].member);              \
+    }
+    WRITE_EACH("sluice_replicator_offset", METRIC_GAUGE, "Last sequence number in the database.",
+               offset)
+    WRITE_EACH("sluice_replicator_lag_events", METRIC_GAUGE,
+               "Durable events of the partition not yet in the database.", lag_events)
+    WRITE_EACH("sluice_replicator_retries_total", METRIC_COUNTER,
+               "Batches that had to be sent again.", retries)
+    WRITE_EACH("sluice_replicator_streaming", METRIC_GAUGE, "1 while the partition drains.",
+               state == REPLICATOR_STREAMING)
+#undef WRITE_EACH
+    metrics_family(out, "sluice_replicator_batch_duration_seconds", METRIC_HISTOGRAM,
+                   "Time the database took for one batch.");
+    for (uint32_t i = 0; i < count; i++) {
+        metrics_sample_histogram(out, "sluice_replicator_batch_duration_seconds",
+                                 partition_label(label, i),
+                                 replicator_batch_seconds(server->deps.replicators[i]));
+    }
+}
+
+/* ---- audit ---- */
+
+/* What the replicators report as settled: rows, dead letters, repeats the database knew. */
+static uint64_t
+audit_settled(const struct server_deps *deps)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < deps->replicator_count; i++) {
+        struct replicator_status status;
+
+        replicator_status(deps->replicators[i], &status);
+        sum += status.stored + status.dead + status.duplicates;
+    }
+    return sum;
+}
+
+/*
+ * Accepted less pending less settled: what was replicated before this process, so a constant. The
+ * parts come from different threads, and a batch leaves "pending" a moment before its replicator
+ * reports it: for that moment the balance is too high. Hence the least of a few looks.
+ */
+double
+audit_balance(const struct server_deps *deps)
+{
+    enum {
+        LOOKS = 8
+    };
+    struct journal_stats stats;
+    double least = INFINITY;
+
+    memset(&stats, 0, sizeof(stats));
+    for (int look = 0; look < LOOKS; look++) {
+        double settled = (double)audit_settled(deps); /* first: the error has one direction */
+        double balance;
+
+        deps->journal->ops->stats(deps->journal->self, &stats);
+        balance = (double)stats.durable_seq - (double)stats.pending_events - settled;
+        least = fmin(least, balance);
+        (void)sched_yield();
+    }
+    return least;
+}
+
+/* ---- SLO ---- */
+
+struct series_name {
+    uint32_t tenant_at;
+    uint32_t tenant_len;
+    uint32_t service_at;
+    uint32_t service_len;
+};
+
+/* The names of all series, copied: the store's lock is not held while figures are computed. */
+struct series_list {
+    struct buffer text;
+    struct buffer names; /* of struct series_name */
+};
+
+static void
+add_series(void *arg, struct span tenant, struct span service)
+{
+    struct series_list *list = arg;
+    struct series_name name = {
+        narrow_u32(list->text.len),
+        narrow_u32(tenant.len),
+        narrow_u32(list->text.len + tenant.len),
+        narrow_u32(service.len),
+    };
+
+    buffer_append_span(&list->text, tenant);
+    buffer_append_span(&list->text, service);
+    if (!list->text.failed) {
+        buffer_append(&list->names, &name, sizeof(name));
+    }
+}
+
+/* One buffer per family, since a family's samples must stand together. */
+enum slo_family {
+    FAMILY_AVAILABILITY,
+    FAMILY_LATENCY,
+    FAMILY_BUDGET,
+    FAMILY_BURN,
+    FAMILY_OBJECTIVE,
+    FAMILY_COUNT
+};
+
+static const struct {
+    const char *name;
+    const char *type;
+    const char *help;
+} FAMILIES[FAMILY_COUNT] = {
+    [FAMILY_AVAILABILITY] = {"sluice_slo_availability_ratio", "gauge",
+                             "Good events per event over the longest window."},
+    /* A quantile label is allowed on summaries only. */
+    [FAMILY_LATENCY] = {"sluice_slo_latency_seconds", "summary",
+                        "Latency quantiles over the longest window, within 1.09 %."},
+    [FAMILY_BUDGET] = {"sluice_slo_error_budget_remaining_ratio", "gauge",
+                       "Share of the error budget left; negative when overspent."},
+    [FAMILY_BURN] = {"sluice_slo_burn_rate", "gauge",
+                     "Speed at which the budget is spent; 1 spends it in exactly its window."},
+    [FAMILY_OBJECTIVE] = {"sluice_slo_objective_ratio", "gauge", "The objective's target."},
+};
+
+/* Appends `base,NAME="VALUE"` to LABELS, which is emptied first. */
+static const char *
+with_label(struct buffer *labels, struct span base, const char *name, struct span value)
+{
+    buffer_clear(labels, KEEP_BYTES_MAX);
+    buffer_append_span(labels, base);
+    metrics_label(labels, name, value);
+    return label_text(labels);
+}
+
+static void
+write_figures(struct buffer family[FAMILY_COUNT], const struct slo_figures *figures,
+              struct span base, struct buffer *labels)
+{
+    struct buffer objective = BUFFER_EMPTY;
+    const char *text = with_label(labels, base, "objective", span_of(figures->objective->id));
+
+    buffer_append_text(&objective, text);
+    metrics_sample_f64(&family[FAMILY_OBJECTIVE], FAMILIES[FAMILY_OBJECTIVE].name, text,
+                       figures->objective->target);
+    if (!isnan(figures->error_budget_remaining)) {
+        metrics_sample_f64(&family[FAMILY_BUDGET], FAMILIES[FAMILY_BUDGET].name, text,
+                           figures->error_budget_remaining);
+    }
+    for (size_t w = 0; w < SLO_BURN_WINDOWS; w++) {
+        if (!isnan(figures->burn_rate[w])) {
+            text = with_label(labels, buffer_span(&objective), "window",
+                              span_of(SLO_BURN_WINDOW_NAME[w]));
+            metrics_sample_f64(&family[FAMILY_BURN], FAMILIES[FAMILY_BURN].name, text,
+                               figures->burn_rate[w]);
+        }
+    }
+    if (objective.failed) {
+        family[FAMILY_BURN].failed = true;
+    }
+    buffer_free(&objective);
+}
+
+static void
+write_service(struct buffer family[FAMILY_COUNT], const struct slo_service *service,
+              struct span base, struct buffer *labels)
+{
+    static const char *const QUANTILES[] = {"0.5", "0.9", "0.95", "0.99"};
+
+    if (!isnan(service->availability)) {
+        buffer_clear(labels, KEEP_BYTES_MAX);
+        buffer_append_span(labels, base);
+        metrics_sample_f64(&family[FAMILY_AVAILABILITY], FAMILIES[FAMILY_AVAILABILITY].name,
+                           label_text(labels), service->availability);
+    }
+    for (size_t q = 0; q < ARRAY_LEN(QUANTILES); q++) {
+        if (!isnan(service->latency_ms[q])) {
+            metrics_sample_f64(&family[FAMILY_LATENCY], FAMILIES[FAMILY_LATENCY].name,
+                               with_label(labels, base, "quantile", span_of(QUANTILES[q])),
+                               service->latency_ms[q] / 1e3);
+        }
+    }
+    for (uint32_t i = 0; i < service->figure_count; i++) {
+        write_figures(family, &service->figures[i], base, labels);
+    }
+}
+
+static void
+write_series(const struct server *server, const struct series_list *list,
+             struct buffer family[FAMILY_COUNT])
+{
+    struct buffer base = BUFFER_EMPTY;
+    struct buffer labels = BUFFER_EMPTY;
+    int64_t now_us = clock_wall_us(server->deps.clock);
+    size_t count = list->names.len / sizeof(struct series_name);
+
+    for (size_t i = 0; i < count; i++) {
+        struct series_name name;
+        struct slo_service service;
+        struct span tenant_text;
+        struct span service_text;
+
+        memcpy(&name, list->names.data + i * sizeof(name), sizeof(name));
+        tenant_text = (struct span){list->text.data + name.tenant_at, name.tenant_len};
+        service_text = (struct span){list->text.data + name.service_at, name.service_len};
+        buffer_clear(&base, KEEP_BYTES_MAX);
+        metrics_label(&base, "tenant", tenant_text);
+        metrics_label(&base, "service", service_text);
+        if (base.failed || slo_service_figures(server->deps.slices, server->deps.slo, tenant_text,
+                                               service_text, now_us, &service) != ERR_OK) {
+            family[0].failed = true;
+            break;
+        }
+        write_service(family, &service, buffer_span(&base), &labels);
+    }
+    buffer_free(&base);
+    buffer_free(&labels);
+}
+
+static void
+write_slo(const struct server *server, struct buffer *out)
+{
+    struct series_list list = {BUFFER_EMPTY, BUFFER_EMPTY};
+    struct buffer family[FAMILY_COUNT];
+    struct slices_stats stats;
+
+    memset(family, 0, sizeof(family));
+    slices_each_series(server->deps.slices, add_series, &list);
+    write_series(server, &list, family);
+    for (size_t f = 0; f < FAMILY_COUNT; f++) {
+        buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", FAMILIES[f].name, FAMILIES[f].help,
+                      FAMILIES[f].name, FAMILIES[f].type);
+        buffer_append_span(out, buffer_span(&family[f]));
+        out->failed = out->failed || family[f].failed;
+        buffer_free(&family[f]);
+    }
+    out->failed = out->failed || list.text.failed || list.names.failed;
+    buffer_free(&list.text);
+    buffer_free(&list.names);
+    slices_stats(server->deps.slices, &stats);
+    one_u64(out, "sluice_slo_series", METRIC_GAUGE, "Services measured, of all tenants.",
+            stats.series);
+    one_u64(out, "sluice_slo_dropped_events_total", METRIC_COUNTER,
+            "Events stored but not measured: too many series, or too old.", stats.dropped_events);
+}
+
+/* ---- process ---- */
+
+static uint64_t
+count_open_fds(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    uint64_t count = 0;
+
+    if (dir == NULL) {
+        return 0;
+    }
+    while (readdir(dir) != NULL) {
+        count++;
+    }
+    (void)closedir(dir);
+    return count > 3 ? count - 3 : 0; /* ".", "..", and the directory itself */
+}
+
+/* Pages of virtual and resident memory, from /proc/self/statm. */
+static void
+memory_pages(uint64_t *virtual_out, uint64_t *resident_out)
+{
+    FILE *file = fopen("/proc/self/statm", "re");
+    unsigned long total = 0;
+    unsigned long resident = 0;
+
+    if (file != NULL) {
+        if (fscanf(file, "%lu %lu", &total, &resident) != 2) {
+            total = 0;
+            resident = 0;
+        }
+        (void)fclose(file);
+    }
+    *virtual_out = total;
+    *resident_out = resident;
+}
+
+static void
+write_process(const struct server *server, struct buffer *out)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    struct rusage usage;
+    struct rlimit files;
+    uint64_t virtual_pages;
+    uint64_t resident_pages;
+
+    memset(&usage, 0, sizeof(usage));
+    (void)getrusage(RUSAGE_SELF, &usage);
+    memory_pages(&virtual_pages, &resident_pages);
+    metrics_family(out, "process_cpu_seconds_total", METRIC_COUNTER,
+                   "User and system CPU time spent.");
+    metrics_sample_f64(out, "process_cpu_seconds_total", "",
+                       (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+    one_u64(out, "process_resident_memory_bytes", METRIC_GAUGE, "Resident memory.",
+            resident_pages * page);
+    one_u64(out, "process_virtual_memory_bytes", METRIC_GAUGE, "Virtual memory.",
+            virtual_pages * page);
+    one_u64(out, "process_open_fds", METRIC_GAUGE, "Open file descriptors.", count_open_fds());
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        one_u64(out, "process_max_fds", METRIC_GAUGE, "File descriptors allowed.", files.rlim_cur);
+    }
+    one_f64(out, "process_start_time_seconds", "Start of the process, seconds since 1970.",
+            (double)server->started_wall_us / 1e6);
+}
+
+void
+exposition_write(struct server *server, struct buffer *out)
+{
+    struct journal *journal = server->deps.journal;
+    struct buffer labels = BUFFER_EMPTY;
+    struct journal_stats stats;
+
+    memset(&stats, 0, sizeof(stats));
+    journal->ops->stats(journal->self, &stats);
+    metrics_label(&labels, "version",
+                  span_of(server->config.version != NULL ? server->config.version : "unknown"));
+    metrics_family(out, "sluice_build_info", METRIC_GAUGE, "What is running; always 1.");
+    metrics_sample_u64(out, "sluice_build_info", label_text(&labels), 1);
+    buffer_free(&labels);
+    write_events(server, out);
+    write_http(server, out);
+    write_log(server, &stats, out);
+    write_replicators(server, out);
+    one_f64(out, "sluice_audit_difference_events",
+            "Events accepted less those replicated, dead-lettered, known and pending; 0 when all "
+            "are accounted for.",
+            audit_balance(&server->deps) - server->audit_base);
+    write_slo(server, out);
+    write_process(server, out);
+}

@@ -1,0 +1,268 @@
+/*
+ * internal.h - what the files of the HTTP front share: server, loop, connection, exchange.
+ *
+ *   server --- loop (one thread) --- conn --- queue of exchanges, in the order they were asked
+ *
+ * An exchange is one request and its answer. It starts with the request's first byte, is parsed
+ * into, perhaps travels to the journal, and ends when its answer is in the socket (or in the
+ * connection's out buffer). Answers leave in queue order. While the journal holds an exchange, its
+ * connection may die: the exchange is then an orphan (conn == NULL) and is dropped when it comes
+ * back.
+ *
+ * Everything here belongs to its loop's thread, but: server's atomics, loop->finished (any thread
+ * pushes), loop->wake (uv_async_send), the metric counters.
+ */
+#ifndef SLUICE_HTTP_INTERNAL_H
+#define SLUICE_HTTP_INTERNAL_H
+
+#include <uv.h>
+
+#include "core/decode.h"
+#include "core/journal.h"
+#include "core/metrics.h"
+#include "http/request.h"
+#include "http/route.h"
+#include "http/server.h"
+
+enum {
+    PIPELINE_MAX = 64,             /* requests of one connection in flight */
+    ANSWER_BYTES_MAX = 256 * 1024, /* answers of one connection not yet sent; beyond, no parsing */
+    READ_BYTES = 64 * 1024,        /* one read */
+    HEAD_BYTES_MAX = 32 * 1024,
+    URL_BYTES_MAX = 8 * 1024,
+    FIELDS_MAX = 100,
+    DISCARD_BYTES_MAX = 64 * 1024, /* a refused body up to this is read; a longer one ends it */
+    KEEP_BYTES_MAX = 4 * 1024,     /* a recycled buffer keeps at most this */
+    FREE_EXCHANGES_MAX = 1024,     /* per loop */
+    SWEEP_MS = 200,                /* precision of every timeout */
+    LINGER_MS = 2000,              /* how long an ended connection is still read */
+    REFUSED_CONNECTIONS_MAX = 128, /* over the limit but still told so; beyond, closed at once */
+    REQUEST_ID_MAX = 64,
+};
+
+/* Statuses that can be answered: the one list for status lines and metric labels. */
+#define STATUS_LIST(X)                                                                             \
+    X(200, "OK")                                                                                   \
+    X(201, "Created")                                                                              \
+    X(202, "Accepted")                                                                             \
+    X(204, "No Content")                                                                           \
+    X(400, "Bad Request")                                                                          \
+    X(401, "Unauthorized")                                                                         \
+    X(403, "Forbidden")                                                                            \
+    X(404, "Not Found")                                                                            \
+    X(405, "Method Not Allowed")                                                                   \
+    X(408, "Request Timeout")                                                                      \
+    X(411, "Length Required")                                                                      \
+    X(413, "Content Too Large")                                                                    \
+    X(414, "URI Too Long")                                                                         \
+    X(415, "Unsupported Media Type")                                                               \
+    X(422, "Unprocessable Content")                                                                \
+    X(429, "Too Many Requests")                                                                    \
+    X(431, "Request Header Fields Too Large")                                                      \
+    X(500, "Internal Server Error")                                                                \
+    X(503, "Service Unavailable")
+
+enum status_index {
+#define STATUS_MEMBER(status, text) STATUS_##status,
+    STATUS_LIST(STATUS_MEMBER)
+#undef STATUS_MEMBER
+    STATUS_COUNT
+};
+
+struct loop;
+struct conn;
+
+enum exchange_state {
+    EXCHANGE_READING, /* the parser fills it; always its connection's last */
+    EXCHANGE_WAITING, /* the journal holds its append */
+    EXCHANGE_DONE,    /* the answer is complete */
+};
+
+struct exchange {
+    struct exchange *next;          /* in its connection's queue, or in the free list */
+    struct exchange *finished_next; /* in loop->finished */
+    struct loop *loop;
+    struct conn *conn; /* NULL: an orphan */
+    enum exchange_state state;
+    const struct route *route; /* NULL until found, and when there is none */
+    struct request request;
+    struct buffer scratch; /* what the decoded event borrows from */
+    struct buffer encoded; /* the record's body while the journal holds it */
+    struct buffer answer;
+    bool refused;         /* the answer is written, the body is still being thrown away */
+    bool continue_wanted; /* 100 Continue is to be sent when it is this exchange's turn */
+    bool close;           /* the connection ends after this answer */
+    bool id_in_header;
+    uint16_t status; /* of the answer */
+    enum event_shape shape;
+    uint8_t id_len;
+    uint8_t request_id_len;
+    char id[EVENT_NAME_MAX];
+    char request_id[REQUEST_ID_MAX];
+    size_t charged; /* taken from the budget for ENCODED */
+    int64_t began_us;
+    struct append append;
+    struct append_event event;
+};
+
+enum conn_state {
+    CONN_OPEN,    /* requests are taken */
+    CONN_LAST,    /* no further request is parsed; ends when all answers are out */
+    CONN_LINGER,  /* answers are out, our side is shut; reads and throws away for a moment */
+    CONN_CLOSING, /* uv_close() was called; only its callback is left */
+};
+
+struct conn {
+    uv_tcp_t tcp;
+    uv_write_t write;
+    uv_shutdown_t shutdown;
+    struct conn *next;
+    struct conn *prev;
+    struct conn *dirty_next;
+    struct loop *loop;
+    enum conn_state state;
+    bool over_limit; /* not counted in server->connections */
+    bool dirty;      /* in the loop's list of connections with new answers */
+    bool reading;
+    bool writing;   /* OUT is with the kernel */
+    bool peer_done; /* the client will send no more */
+    struct parser parser;
+    struct exchange *current; /* being read, NULL between requests */
+    struct exchange *head;
+    struct exchange *tail;
+    uint32_t queued;
+    size_t answer_bytes;  /* of the queue's finished answers */
+    struct buffer unread; /* read but not parsed, since the queue was full */
+    size_t unread_at;
+    size_t unread_charged; /* taken from the budget for UNREAD */
+    struct buffer out;
+    size_t write_left;         /* of OUT, when last looked */
+    uint64_t idle_since_ms;    /* valid with an empty queue */
+    uint64_t request_since_ms; /* valid with CURRENT */
+    uint64_t progress_ms;      /* valid while WRITING */
+    uint64_t linger_since_ms;  /* valid in CONN_LINGER */
+};
+
+struct loop_metrics {
+    /* By route (the last: none), method and status. */
+    struct metric_counter requests[ROUTES_MAX + 1][METHOD_COUNT][STATUS_COUNT];
+    struct metric_histogram seconds;
+    struct metric_counter received;
+    struct metric_counter acked;
+    struct metric_counter duplicate;
+    struct metric_counter rejected[PROBLEM_COUNT];
+    struct metric_counter connections;
+    struct metric_counter connections_refused;
+    struct metric_counter accept_errors;
+    struct metric_counter timeouts;
+};
+
+struct loop {
+    struct server *server;
+    uint32_t index;
+    uv_loop_t uv;
+    uv_tcp_t listener;
+    uv_async_t wake;
+    uv_prepare_t prepare;
+    uv_check_t check;
+    uv_timer_t sweep;
+    pthread_t thread;
+    bool started;
+    bool listening;
+    bool draining;
+    bool kick; /* something was appended since the last kick */
+    uint64_t drain_until_ms;
+    _Atomic(struct exchange *) finished; /* stack, newest first */
+    struct conn *conns;
+    struct conn *dirty;
+    struct exchange *free_exchanges;
+    uint32_t free_count;
+    uint64_t outstanding; /* exchanges the journal holds */
+    int64_t now_us;       /* monotonic, taken once per callback */
+    int64_t wall_us;
+    int64_t date_s;
+    char date[32]; /* "Sat, 21 Nov 2026 10:00:00 GMT" */
+    uint64_t request_number;
+    char request_prefix[9];
+    struct buffer body; /* scratch for answers' bodies */
+    char *read_block;
+    struct loop_metrics metrics;
+};
+
+enum server_phase {
+    SERVER_SERVING,
+    SERVER_NOT_READY, /* told to stop: /ready says so, the rest goes on */
+    SERVER_DRAINING,  /* listeners close, connections end */
+};
+
+struct server {
+    struct server_config config;
+    struct server_deps deps;
+    struct request_limits limits;
+    struct budget budget;
+    _Atomic int phase;
+    _Atomic int drain_ms;
+    _Atomic uint32_t connections;
+    _Atomic uint32_t connections_over; /* being told that there are too many */
+    uint16_t port;
+    struct loop *loops;
+    uint32_t loop_count;
+    double audit_base; /* audit_balance() at open */
+    int64_t started_wall_us;
+};
+
+/* ---- loop.c ---- */
+MUST_CHECK enum err loop_init(struct loop *loop, struct server *server, uint32_t index, int fd);
+void loop_fini(struct loop *loop); /* the thread has ended or never ran */
+void loop_run(struct loop *loop);  /* the thread's body */
+void loop_touch_time(struct loop *loop);
+
+/* ---- conn.c ---- */
+void conn_accept(struct loop *loop, uv_stream_t *listener);
+void conn_mark_dirty(struct conn *conn);
+void conn_pump(struct conn *conn); /* sends what is finished, takes what waits; may close */
+void conn_sweep(struct conn *conn, uint64_t now_ms);
+void conn_drain(struct conn *conn); /* the loop is stopping: end it as soon as is fair */
+void conn_close(struct conn *conn);
+
+/* ---- exchange.c ---- */
+struct exchange *exchange_new(struct conn *conn); /* NULL: out of memory */
+void exchange_free(struct exchange *exchange);    /* to the loop's free list */
+void exchange_destroy(struct exchange *exchange);
+void exchange_identify(
+    struct exchange *exchange); /* sets the request id from the header or a new one */
+bool loop_draining(const struct loop *loop);
+
+/* Completes the answer. TYPE NULL: no body. HEADERS: further complete lines, or "". */
+void exchange_answer(struct exchange *exchange, uint16_t status, const char *type, struct span body,
+                     const char *headers);
+void exchange_problem(struct exchange *exchange, enum problem problem, const char *message);
+
+/* 405 (or the answer to OPTIONS) with Allow for PATH. */
+void exchange_allow(struct exchange *exchange, uint32_t allowed, bool refuse);
+
+/* ---- handlers, by route.c's table ---- */
+void handle_ingest(struct exchange *exchange);
+void handle_health(struct exchange *exchange);
+void handle_ready(struct exchange *exchange);
+void handle_metrics(struct exchange *exchange);
+void handle_slo_status(struct exchange *exchange);
+void handle_dashboard(struct exchange *exchange);
+
+/* Writes the answer of an append that has come back. */
+void ingest_finish(struct exchange *exchange);
+
+/* Counts a refusal of an ingest route's request that never reached its handler. */
+void ingest_count_refusal(struct exchange *exchange, enum problem problem);
+
+/* No replicator is streaming although a database is configured. */
+bool server_degraded(const struct server *server);
+
+/* The tenant a request speaks for. */
+struct span request_tenant(const struct exchange *exchange);
+
+/* ---- exposition.c ---- */
+void exposition_write(struct server *server, struct buffer *out);
+double audit_balance(const struct server_deps *deps);
+
+#endif

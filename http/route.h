@@ -1,0 +1,41 @@
+/*
+ * route.h - the one table of routes: routing, Allow, metric labels and body rules come from it.
+ *
+ * A path is matched exactly, as it came. HEAD is answered by GET's row. Any thread.
+ */
+#ifndef SLUICE_HTTP_ROUTE_H
+#define SLUICE_HTTP_ROUTE_H
+
+#include "core/base.h"
+#include "core/decode.h"
+#include "http/request.h"
+
+struct exchange;
+
+enum {
+    ROUTES_MAX = 32
+};
+
+enum route_body {
+    BODY_NONE,  /* a body is read and ignored */
+    BODY_EVENT, /* one JSON event, at most event_bytes_max */
+};
+
+struct route {
+    enum request_method method;
+    const char *path; /* also the metric label */
+    enum route_body body;
+    void (*handle)(struct exchange *exchange);
+    int detail; /* the handler's: which of its variants */
+};
+
+extern const struct route ROUTES[];
+extern const uint32_t ROUTE_COUNT;
+
+/*
+ * The row for METHOD and PATH, else NULL; *ALLOWED gets a bit per method PATH has (0: no such
+ * path), with HEAD and OPTIONS.
+ */
+const struct route *route_find(enum request_method method, struct span path, uint32_t *allowed);
+
+#endif

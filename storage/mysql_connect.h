@@ -1,0 +1,80 @@
+/*
+ * mysql_connect.h - opens a session with every setting the rest of storage relies on.
+ *
+ * All that differs between MariaDB's and Oracle's client library is in mysql_connect.c; everybody
+ * else uses their common subset. A session has: strict SQL mode without NO_BACKSLASH_ESCAPES
+ * (escaping depends on it), UTC, READ COMMITTED, utf8mb4 with utf8mb4_bin, CLIENT_FOUND_ROWS (an
+ * UPDATE reports the rows it matched, so a compare-and-set that changes nothing still says 1),
+ * timeouts, no auto-reconnect, autocommit on (transactions are always opened and ended explicitly).
+ *
+ * One thread at a time uses a session.
+ */
+#ifndef SLUICE_STORAGE_MYSQL_CONNECT_H
+#define SLUICE_STORAGE_MYSQL_CONNECT_H
+
+#include <mysql/mysql.h>
+
+#include "core/base.h"
+#include "core/buffer.h"
+#include "core/err.h"
+#include "storage/mysql_config.h"
+
+struct mysql_session {
+    MYSQL *mysql;           /* NULL while not connected */
+    uint64_t packet_max;    /* max_allowed_packet: the longest statement, in bytes */
+    bool flush_each_commit; /* innodb_flush_log_at_trx_commit is 1: a commit survives power loss */
+};
+
+/*
+ * Connects, makes the database when it is missing, sets the session up. ERR_UNAVAILABLE, logged
+ * with the server's number, leaves *SESSION closed.
+ */
+MUST_CHECK enum err mysql_session_open(struct mysql_session *session,
+                                       const struct mysql_config *config);
+
+/* Closes; a closed or zeroed session is allowed. An open transaction is thereby rolled back. */
+void mysql_session_close(struct mysql_session *session);
+
+/*
+ * Runs one statement and, when it has a result set, stores it in *RESULT_OUT (NULL allowed, it is
+ * then dropped; free with mysql_free_result()). Returns 0 or the error number.
+ */
+MUST_CHECK unsigned mysql_session_run(struct mysql_session *session, struct span sql,
+                                      MYSQL_RES **result_out);
+
+/* The same for a statement written as text. */
+MUST_CHECK unsigned mysql_session_run_text(struct mysql_session *session, const char *sql,
+                                           MYSQL_RES **result_out);
+
+/* Runs a query for one number. Returns 0 or the error number; no row or NULL gives MISSING. */
+MUST_CHECK unsigned mysql_session_number(struct mysql_session *session, const char *sql,
+                                         uint64_t missing, uint64_t *value_out);
+
+/* Writes a log line of LEVEL with number and SQLSTATE; the text only if WITH_TEXT (it may quote
+ * data). */
+void mysql_session_log_error(struct mysql_session *session, const char *event, const char *step,
+                             bool with_text);
+
+/* ---- SQL text ---- */
+
+/* Appends 0x... (or '' when empty): binary data. */
+void mysql_append_hex(struct buffer *sql, const void *bytes, size_t len);
+
+/* Appends 'text' escaped, or NULL when absent. */
+void mysql_append_string(struct buffer *sql, struct mysql_session *session, struct span text);
+
+/* Appends 'YYYY-MM-DD HH:MM:SS.ffffff' of microseconds since 1970 UTC; must be in the range below.
+ */
+void mysql_append_datetime(struct buffer *sql, int64_t us);
+
+/* What a DATETIME can hold: 0001-01-01 00:00:00 to 9999-12-31 23:59:59.999999. */
+#define MYSQL_DATETIME_MIN_US INT64_C(-62135596800000000)
+#define MYSQL_DATETIME_MAX_US INT64_C(253402300799999999)
+
+/* The bytes of a column of the current row; absent for NULL. */
+struct span mysql_row_span(MYSQL_RES *result, MYSQL_ROW row, unsigned column);
+
+/* An unsigned integer column; 0 for NULL. */
+uint64_t mysql_row_u64(MYSQL_ROW row, unsigned column);
+
+#endif
