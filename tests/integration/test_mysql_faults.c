@@ -27,18 +27,30 @@ set_up(void **state)
     return 0;
 }
 
-/* For tests that kill or reconfigure the server. */
 static int
-set_up_own(void **state)
+start_own(void **state, const char *options)
 {
     struct fixture *f = calloc(1, sizeof *f);
 
     assert_non_null(f);
     *state = f;
-    if (shared_db_runs && test_db_start(&f->own)) {
+    if (shared_db_runs && test_db_start(&f->own, options)) {
         fixture_open(f, &f->own);
     }
     return 0;
+}
+
+/* For tests that kill or reconfigure the server. */
+static int
+set_up_own(void **state)
+{
+    return start_own(state, "");
+}
+
+static int
+set_up_own_on_tcp(void **state)
+{
+    return start_own(state, "--port auto");
 }
 
 /* ---- locks ---- */
@@ -593,7 +605,8 @@ main(void)
         TEST_OWN_SERVER(a_read_only_server_is_waited_for),
         TEST_OWN_SERVER(revoked_rights_are_waited_for),
         TEST_OWN_SERVER(too_many_connections_are_waited_for),
-        TEST_OWN_SERVER(a_lost_answer_to_commit_is_resolved_by_the_offset),
+        cmocka_unit_test_setup_teardown(a_lost_answer_to_commit_is_resolved_by_the_offset,
+                                        set_up_own_on_tcp, fixture_close),
     };
 
     return cmocka_run_group_tests(tests, start_shared_db, end_shared_db);
