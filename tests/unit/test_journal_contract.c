@@ -130,7 +130,7 @@ lmdb_stop(struct subject *subject)
 static void
 lmdb_close(struct subject *subject)
 {
-    const char *const files[] = {"data.mdb", "lock.mdb", "sluice.lock", "LOCK", "lock"};
+    const char *const files[] = {"data.mdb", "lock.mdb", "sluice.lock"};
 
     wal_close(subject->wal);
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
