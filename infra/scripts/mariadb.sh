@@ -116,6 +116,7 @@ start() {
     if running_pid >/dev/null; then
         return 0
     fi
+    export TMPDIR=$dir # the caller's need not be open to nobody
     [ ${#dir} -le 100 ] || die "the path $dir is too long for a socket in it"
     if [ "$(id -u)" = 0 ]; then
         need setpriv util-linux

@@ -115,7 +115,7 @@ class _Result(unittest.TestResult):
         super().startTest(test)
         self._began = time.monotonic()
         self._broken = False
-        signal.alarm(int(getattr(test, "deadline_seconds", 120) * DEADLINE_FACTOR))
+        signal.alarm(int(getattr(test, "deadline_seconds", 120) * procs.SLOWNESS))
 
     def stopTest(self, test):
         signal.alarm(0)
@@ -143,8 +143,10 @@ class _Result(unittest.TestResult):
             if getattr(test, "seed", None):
                 print("    DRILL_SEED=%d" % test.seed)
         self._broken = True
-        text = "".join(traceback.format_exception(*err)[-6:])
-        print("    " + text[-6000:].replace("\n", "\n    "), flush=True)
+        # The drill's own lines and the message; unittest's frames say nothing.
+        parts = traceback.format_exception(*err)
+        text = "".join(part for part in parts if "/unittest/" not in part.split("\n")[0])
+        print("    " + text[:4000].replace("\n", "\n    "), flush=True)
 
     def addFailure(self, test, err):
         self.failures.append((test, ""))
@@ -172,10 +174,6 @@ class _Result(unittest.TestResult):
     @property
     def failed(self):
         return len({test.id() for test, _ in self.failures + self.errors})
-
-
-# Sanitizer builds are slower; DRILL_DEADLINE_FACTOR=5 gives every test five times its deadline.
-DEADLINE_FACTOR = float(os.environ.get("DRILL_DEADLINE_FACTOR", "") or 1)
 
 
 def _flatten(suite):
