@@ -984,6 +984,7 @@ mysql_sink_new(struct sink *out, const struct mysql_config *config, const struct
              partition);
     snprintf(sink->identity, sizeof sink->identity, "%s,", hex.data);
     buffer_free(&hex);
-    *out = (struct sink){&MYSQL_SINK_OPS, sink};
+    out->ops = &MYSQL_SINK_OPS;
+    out->self = sink;
     return ERR_OK;
 }
