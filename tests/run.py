@@ -175,7 +175,13 @@ class Runner:
         return child
 
     def end(self, child):
-        """Ends whatever is left of a child's process group, and forgets it."""
+        """Ends whatever is left of a child's process group, and forgets it. A drill gets time to unmount."""
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                pass
         try:
             os.killpg(child.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -224,7 +230,7 @@ class Runner:
                 shutil.copyfileobj(source, sink)
         with open(log, "r", errors="replace") as source:
             output = source.read()
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_tree(directory)
 
         if not read_cmocka(output, outcome):
             read_counts(output, outcome)
@@ -403,7 +409,7 @@ class Runner:
     def close(self):
         self.stop_all()
         self.stop_database()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        remove_tree(self.scratch)
 
 
 def kill_marked(marker):
@@ -418,6 +424,16 @@ def kill_marked(marker):
                     os.kill(int(entry), signal.SIGKILL)
         except OSError:
             pass  # gone meanwhile, or not ours to see
+
+
+def remove_tree(directory):
+    """Removes DIRECTORY; a file system that a killed drill left mounted in it is detached first."""
+    with open("/proc/mounts", encoding="utf-8") as source:
+        targets = [line.split()[1] for line in source]
+    for target in reversed(targets):
+        if target.startswith(directory + os.sep):
+            subprocess.run(["umount", "-l", target], check=False)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def sanitizer_options(reports):
