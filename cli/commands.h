@@ -5,6 +5,8 @@
 #ifndef SLUICE_CLI_COMMANDS_H
 #define SLUICE_CLI_COMMANDS_H
 
+#define SLUICE_VERSION "0.1.0"
+
 enum {
     EXIT_GOOD = 0,
     EXIT_WRONG = 1,

@@ -8,10 +8,6 @@
 #include "cli/options.h"
 #include "core/base.h"
 
-#ifndef SLUICE_VERSION
-#define SLUICE_VERSION "0.1.0"
-#endif
-
 struct command {
     const char *name;
     int (*run)(int argc, char **argv);

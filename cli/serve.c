@@ -258,6 +258,7 @@ start_http(struct app *app)
         .future_skew_max_us = (int64_t)options->max_future_skew_ms * 1000,
         .ready_requires_db = options->ready_requires_db,
         .has_db = options_has_db(options),
+        .version = SLUICE_VERSION,
     };
     const struct server_deps deps = {
         .journal = wal_journal(app->wal),

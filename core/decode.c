@@ -7,12 +7,12 @@
  */
 #include "core/decode.h"
 
-#include <openssl/sha.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "core/crc32c.h"
 #include "core/json.h"
+#include "core/sha256.h"
 #include "core/timestamp.h"
 #include "core/uuid.h"
 
@@ -505,7 +505,7 @@ hash_content(struct decoding *decoding)
     const struct span timestamp = decoding->value[MEMBER_TIMESTAMP].raw;
     struct buffer *scratch = decoding->scratch;
     char text[4 * (EVENT_NAME_MAX + 1) + 32];
-    uint8_t digest[SHA256_DIGEST_LENGTH];
+    uint8_t digest[SHA256_SIZE];
     char *out = scratch->data + scratch->len;
     char *at = text;
 
@@ -515,7 +515,7 @@ hash_content(struct decoding *decoding)
     at = append_text(at, timestamp, '|');
     at = append_text(at, event->campaign_id, '|');
     at = append_text(at, event->channel, '|') - 1;
-    SHA256((const unsigned char *)text, (size_t)(at - text), digest);
+    sha256(text, (size_t)(at - text), digest);
     for (size_t i = 0; i < sizeof(digest); i++) {
         out[2 * i] = hex[digest[i] >> 4];
         out[2 * i + 1] = hex[digest[i] & 15];

@@ -26,9 +26,9 @@
 #include "core/event.h"
 
 #include <math.h>
-#include <openssl/sha.h>
 
 #include "core/bytes.h"
+#include "core/sha256.h"
 
 enum {
     FIXED_SIZE = 72,
@@ -42,14 +42,14 @@ void
 event_key(struct span tenant, struct span id, uint8_t key_out[EVENT_KEY_SIZE])
 {
     uint8_t text[2 * EVENT_NAME_MAX + 1];
-    uint8_t digest[SHA256_DIGEST_LENGTH];
+    uint8_t digest[SHA256_SIZE];
 
     ASSERT(tenant.len <= EVENT_NAME_MAX);
     ASSERT(id.len <= EVENT_NAME_MAX);
     memcpy(text, tenant.data, tenant.len);
     text[tenant.len] = 0; /* names hold no NUL, so the two cannot run into each other */
     memcpy(text + tenant.len + 1, id.data, id.len);
-    SHA256(text, tenant.len + 1 + id.len, digest);
+    sha256(text, tenant.len + 1 + id.len, digest);
     memcpy(key_out, digest, EVENT_KEY_SIZE);
 }
 

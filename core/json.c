@@ -793,11 +793,12 @@ skip_space(const uint8_t *at, const uint8_t *end)
     return at;
 }
 
-static bool
-next_is(struct scanner *scanner, uint8_t byte)
+/* The next byte that is not space, where scanner->at then stands, or -1 at the end. */
+static int
+peek(struct scanner *scanner)
 {
     scanner->at = skip_space(scanner->at, scanner->end);
-    return scanner->at < scanner->end && *scanner->at == byte;
+    return scanner->at < scanner->end ? *scanner->at : -1;
 }
 
 static bool
@@ -817,7 +818,7 @@ scan_member(struct scanner *scanner, size_t names_base)
     struct json_member member;
     const uint8_t *name;
 
-    if (!next_is(scanner, '"')) {
+    if (peek(scanner) != '"') {
         return fail(scanner, scanner->at, "a member name in double quotes is expected");
     }
     name = scanner->at + 1;
@@ -828,7 +829,7 @@ scan_member(struct scanner *scanner, size_t names_base)
     if (!add_name(scanner, names_base, member.name, member.name_escaped)) {
         return false;
     }
-    if (!next_is(scanner, ':')) {
+    if (peek(scanner) != ':') {
         return fail(scanner, scanner->at, "a colon is expected");
     }
     scanner->at++;
@@ -850,7 +851,7 @@ scan_object(struct scanner *scanner)
     const size_t names_base = scanner->name_count;
 
     scanner->at++;
-    if (next_is(scanner, '}')) {
+    if (peek(scanner) == '}') {
         scanner->at++;
         return true;
     }
@@ -858,14 +859,16 @@ scan_object(struct scanner *scanner)
         if (!scan_member(scanner, names_base)) {
             return false;
         }
-        if (next_is(scanner, '}')) {
+        switch (peek(scanner)) {
+        case ',':
+            scanner->at++;
+            break;
+        case '}':
             scanner->at++;
             return drop_names(scanner, names_base);
-        }
-        if (!next_is(scanner, ',')) {
+        default:
             return fail(scanner, scanner->at, "a comma or the end of the object is expected");
         }
-        scanner->at++;
     }
 }
 
@@ -875,7 +878,7 @@ scan_array(struct scanner *scanner)
     struct json_value element;
 
     scanner->at++;
-    if (next_is(scanner, ']')) {
+    if (peek(scanner) == ']') {
         scanner->at++;
         return true;
     }
@@ -883,14 +886,16 @@ scan_array(struct scanner *scanner)
         if (!scan_value(scanner, &element)) {
             return false;
         }
-        if (next_is(scanner, ']')) {
+        switch (peek(scanner)) {
+        case ',':
+            scanner->at++;
+            break;
+        case ']':
             scanner->at++;
             return true;
-        }
-        if (!next_is(scanner, ',')) {
+        default:
             return fail(scanner, scanner->at, "a comma or the end of the array is expected");
         }
-        scanner->at++;
     }
 }
 

@@ -34,7 +34,7 @@ struct sink_ops {
      * stored for it (0: none). Errors: ERR_UNAVAILABLE wait and ask again; ERR_FENCED a newer
      * instance owns it; ERR_IDENTITY the sink was written by an instance this log never had (log
      * restored from an old copy or cloned); ERR_FORMAT the sink's schema is newer than this build.
-     * The last three are final.
+     * ERR_FENCED and ERR_IDENTITY are final; ERR_FORMAT is asked again slowly, ingest goes on.
      */
     enum err (*position)(void *self, uint64_t *seq_out);
 
@@ -48,7 +48,8 @@ struct sink_ops {
 
     /*
      * After a restart: for a BATCH that lies at or before position(), sets each event's outcome to
-     * what the sink holds. ERR_UNAVAILABLE: wait and ask again.
+     * what the sink holds. ERR_UNAVAILABLE: wait and ask again; also when the stored offset is
+     * before the batch's end by now, since what is missing then was not a repeat.
      */
     enum err (*recover)(void *self, struct batch *batch);
 

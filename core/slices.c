@@ -1260,7 +1260,7 @@ add_minutes(const struct series *series, int64_t from, int64_t to, struct slice_
     return ERR_OK;
 }
 
-/* FROM and TO are whole hours. */
+/* FROM and TO are whole hours, or equal. */
 static enum err
 add_hours(const struct series *series, int64_t from, int64_t to, struct slice_total *total)
 {
@@ -1268,6 +1268,9 @@ add_hours(const struct series *series, int64_t from, int64_t to, struct slice_to
     const struct hour *hour;
     enum err err = ERR_OK;
 
+    if (from == to) {
+        return ERR_OK;
+    }
     while (err == ERR_OK && (hour = next_hour(series, &at, to)) != NULL) {
         err = hour->open != NULL ? slice_total_add(total, &hour->open->sum)
                                  : slice_total_add_encoded(total, packed_sum(hour));

@@ -93,24 +93,14 @@ take_digits(struct reader *reader, int count, int32_t *out)
     return true;
 }
 
-/* One of the characters of ANY, which is stored. */
-static bool
-take_any(struct reader *reader, const char *any, char *out)
-{
-    if (reader->at == reader->end || *reader->at == 0 || strchr(any, *reader->at) == NULL) {
-        return false;
-    }
-    *out = *reader->at++;
-    return true;
-}
-
 static bool
 take_char(struct reader *reader, char expected)
 {
-    const char any[] = {expected, 0};
-    char taken;
-
-    return take_any(reader, any, &taken);
+    if (reader->at == reader->end || *reader->at != expected) {
+        return false;
+    }
+    reader->at++;
+    return true;
 }
 
 struct clock_time {
@@ -164,21 +154,22 @@ take_offset(struct reader *reader, int32_t *minutes_out)
 {
     int32_t hours;
     int32_t minutes;
-    char sign;
+    bool west;
 
-    if (!take_any(reader, "zZ+-", &sign)) {
-        return false;
-    }
-    if (sign == 'z' || sign == 'Z') {
+    if (take_char(reader, 'Z') || take_char(reader, 'z')) {
         *minutes_out = 0;
         return true;
+    }
+    west = take_char(reader, '-');
+    if (!west && !take_char(reader, '+')) {
+        return false;
     }
     if (!take_digits(reader, 2, &hours) || !take_char(reader, ':') ||
         !take_digits(reader, 2, &minutes) || hours > 23 || minutes > 59) {
         return false;
     }
     minutes += hours * 60;
-    *minutes_out = sign == '-' ? -minutes : minutes;
+    *minutes_out = west ? -minutes : minutes;
     return true;
 }
 
@@ -215,14 +206,13 @@ timestamp_parse(struct span text, int64_t *us_out)
     struct clock_time time;
     int64_t days;
     int64_t us;
-    char t;
 
     if (text.len == 0) {
         return ERR_INVALID;
     }
     reader = (struct reader){text.data, text.data + text.len};
-    if (!take_date(&reader, &days) || !take_any(&reader, "tT", &t) || !take_time(&reader, &time) ||
-        reader.at != reader.end) {
+    if (!take_date(&reader, &days) || !(take_char(&reader, 'T') || take_char(&reader, 't')) ||
+        !take_time(&reader, &time) || reader.at != reader.end) {
         return ERR_INVALID;
     }
     us = days * day_us +

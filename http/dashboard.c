@@ -29,8 +29,7 @@ dashboard_bytes(enum dashboard_file file)
     case DASHBOARD_SCRIPT:
         return (struct span){dashboard_script, (size_t)(dashboard_script_end - dashboard_script)};
     }
-    ASSERT(!"a dashboard file");
-    return (struct span){NULL, 0};
+    assert_failed(__FILE__, __LINE__, "a dashboard file");
 }
 
 const char *
@@ -44,6 +43,5 @@ dashboard_type(enum dashboard_file file)
     case DASHBOARD_SCRIPT:
         return "text/javascript; charset=utf-8";
     }
-    ASSERT(!"a dashboard file");
-    return NULL;
+    assert_failed(__FILE__, __LINE__, "a dashboard file");
 }

@@ -22,10 +22,8 @@ status_index(uint16_t status)
         STATUS_LIST(STATUS_CASE)
 #undef STATUS_CASE
     default:
-        break;
+        assert_failed(__FILE__, __LINE__, "a status of the table");
     }
-    ASSERT(!"a status of the table");
-    return STATUS_500;
 }
 
 struct exchange *

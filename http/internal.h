@@ -207,9 +207,7 @@ struct server {
     uint16_t port;
     struct loop *loops;
     uint32_t loop_count;
-    uint64_t base_durable; /* the audit's starting point, taken at open */
-    uint64_t base_pending;
-    uint64_t base_settled;
+    double audit_base; /* audit_balance() at open */
     int64_t started_wall_us;
 };
 
@@ -265,6 +263,6 @@ struct span request_tenant(const struct exchange *exchange);
 
 /* ---- exposition.c ---- */
 void exposition_write(struct server *server, struct buffer *out);
-uint64_t audit_settled(const struct server_deps *deps);
+double audit_balance(const struct server_deps *deps);
 
 #endif

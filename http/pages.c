@@ -52,8 +52,7 @@ is_connected(enum replicator_state state)
     case REPLICATOR_STOPPED:
         return false;
     }
-    ASSERT(!"a state of the list");
-    return false;
+    assert_failed(__FILE__, __LINE__, "a state of the list");
 }
 
 static uint32_t
@@ -154,4 +153,37 @@ handle_dashboard(struct exchange *exchange)
                     "X-Frame-Options: DENY\r\n"
                     "Referrer-Policy: no-referrer\r\n"
                     "Cross-Origin-Opener-Policy: same-origin\r\n");
+}
+
+void
+handle_slo_status(struct exchange *exchange)
+{
+    const struct server *server = exchange->loop->server;
+    struct journal *journal = server->deps.journal;
+    struct slo_status_request request;
+    struct journal_stats stats;
+    enum err err = request_query(&exchange->request, "service", &exchange->scratch);
+
+    if (err == ERR_INVALID) {
+        exchange_problem(exchange, PROBLEM_VALIDATION, "service is not a valid query value");
+        return;
+    }
+    if (err == ERR_NO_MEMORY) {
+        exchange_problem(exchange, PROBLEM_BACKPRESSURE, NULL);
+        return;
+    }
+    memset(&stats, 0, sizeof(stats));
+    journal->ops->stats(journal->self, &stats);
+    request = (struct slo_status_request){
+        .slices = server->deps.slices,
+        .config = server->deps.slo,
+        .tenant = request_tenant(exchange),
+        .service =
+            exchange->scratch.len == 0 ? (struct span){NULL, 0} : buffer_span(&exchange->scratch),
+        .now_us = clock_wall_us(server->deps.clock),
+        .degraded = server_degraded(server),
+        .pending_events = stats.pending_events,
+    };
+    slo_status_json(&request, fresh_body(exchange));
+    answer_body(exchange, 200, "application/json", NO_STORE);
 }

@@ -303,7 +303,7 @@ parser_begin(struct parser *parser, struct request *request)
     parser->request = request;
     parser->why = PROBLEM_MALFORMED;
     parser->in_body = false;
-    parser->line_began = false;
+    parser->last = '\0';
     parser->head_bytes = 0;
     parser->wire_bytes = 0;
     parser->fields = 0;
@@ -312,22 +312,26 @@ parser_begin(struct parser *parser, struct request *request)
 }
 
 /*
- * True when a line of the head starts with a blank: an obsolete fold, which llhttp would join to
- * the value before it. Works on raw bytes, so it does not matter where the reads were cut.
+ * True when a line of the head starts with a blank, an obsolete fold that llhttp would join to the
+ * value before it, or ends without CR, where a proxy may see another line structure. Works on raw
+ * bytes, so it does not matter where the reads were cut.
  */
 static bool
-has_fold(struct parser *parser, struct span head)
+has_odd_line(struct parser *parser, struct span head)
 {
-    const char *at = head.data;
     const char *end = head.data + head.len;
+    const char *at = head.data;
 
     if (head.len == 0) {
         return false;
     }
-    if (parser->line_began && (*at == ' ' || *at == '\t')) {
+    if (parser->last == '\n' && (*at == ' ' || *at == '\t')) {
         return true;
     }
     while ((at = memchr(at, '\n', (size_t)(end - at))) != NULL) {
+        if ((at == head.data ? parser->last : at[-1]) != '\r') {
+            return true;
+        }
         at++;
         if (at == end) {
             break;
@@ -336,7 +340,7 @@ has_fold(struct parser *parser, struct span head)
             return true;
         }
     }
-    parser->line_began = end[-1] == '\n';
+    parser->last = end[-1];
     return false;
 }
 
@@ -367,7 +371,7 @@ static enum parse_step
 head_step(struct parser *parser, struct span used, bool complete, enum problem *why)
 {
     parser->head_bytes += used.len;
-    if (has_fold(parser, used)) {
+    if (has_odd_line(parser, used)) {
         *why = PROBLEM_MALFORMED;
         return PARSE_REFUSED;
     }
@@ -556,7 +560,7 @@ hex_digit(char c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-static bool
+static enum err
 append_decoded(struct buffer *out, struct span raw)
 {
     for (size_t i = 0; i < raw.len; i++) {
@@ -569,20 +573,20 @@ append_decoded(struct buffer *out, struct span raw)
             int low = i + 2 < raw.len ? hex_digit(raw.data[i + 2]) : -1;
 
             if (high < 0 || low < 0) {
-                return false;
+                return ERR_INVALID;
             }
             c = (char)(high * 16 + low);
             i += 2;
         }
         if (c == '\0') {
-            return false;
+            return ERR_INVALID;
         }
         buffer_append_char(out, c);
     }
-    return !out->failed;
+    return out->failed ? ERR_NO_MEMORY : ERR_OK;
 }
 
-bool
+enum err
 request_query(const struct request *request, const char *name, struct buffer *out)
 {
     struct span rest = origin_form(request);
@@ -590,7 +594,7 @@ request_query(const struct request *request, const char *name, struct buffer *ou
     const char *mark = rest.len == 0 ? NULL : memchr(rest.data, '?', rest.len);
 
     if (mark == NULL) {
-        return false;
+        return ERR_NOT_FOUND;
     }
     rest.len -= (size_t)(mark + 1 - rest.data);
     rest.data = mark + 1;
@@ -606,7 +610,7 @@ request_query(const struct request *request, const char *name, struct buffer *ou
         rest.data += len;
         rest.len -= len;
     }
-    return false;
+    return ERR_NOT_FOUND;
 }
 
 struct span

@@ -121,7 +121,7 @@ struct parser {
     struct request *request;
     enum problem why;
     bool in_body;
-    bool line_began; /* the last head byte was a line's end: a blank next would be a fold */
+    char last; /* of the head's bytes used so far */
     bool paused;
     size_t head_bytes;
     size_t wire_bytes; /* used since the head, with chunk framing and trailers */
@@ -156,10 +156,11 @@ bool request_field_repeated(const struct request *request, enum request_field fi
 struct span request_path(const struct request *request);
 
 /*
- * Finds NAME in the query and appends its decoded value to OUT. False: not given, or not decodable
- * as percent-encoded bytes without NUL.
+ * Finds NAME in the query and appends its decoded value to OUT. ERR_NOT_FOUND: not given;
+ * ERR_INVALID: not decodable as percent-encoded bytes without NUL; ERR_NO_MEMORY.
  */
-MUST_CHECK bool request_query(const struct request *request, const char *name, struct buffer *out);
+MUST_CHECK enum err request_query(const struct request *request, const char *name,
+                                  struct buffer *out);
 
 struct span request_body(const struct request *request);
 

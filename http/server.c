@@ -106,19 +106,6 @@ open_loops(struct server *server)
     return ERR_OK;
 }
 
-static void
-note_audit_base(struct server *server)
-{
-    struct journal *journal = server->deps.journal;
-    struct journal_stats stats;
-
-    memset(&stats, 0, sizeof(stats));
-    journal->ops->stats(journal->self, &stats);
-    server->base_durable = stats.durable_seq;
-    server->base_pending = stats.pending_events;
-    server->base_settled = audit_settled(&server->deps);
-}
-
 enum err
 server_open(struct server **out, const struct server_config *config, const struct server_deps *deps)
 {
@@ -141,7 +128,7 @@ server_open(struct server **out, const struct server_config *config, const struc
     server->budget.max = config->buffered_bytes_max;
     server->port = config->port;
     server->started_wall_us = clock_wall_us(deps->clock);
-    note_audit_base(server);
+    server->audit_base = audit_balance(deps);
     server->loops = calloc(config->threads, sizeof(*server->loops));
     err = server->loops == NULL ? ERR_NO_MEMORY : open_loops(server);
     if (err != ERR_OK) {

@@ -133,6 +133,33 @@ no_memory(const char *step)
     return SINK_RETRY;
 }
 
+/*
+ * Opens a transaction. An idle session may have been closed by the server, so the first statement
+ * is tried on a new one once: nothing is under way yet, and what follows asks for the owner. Errors
+ * as position().
+ */
+static enum err
+begin(struct mysql_sink *sink)
+{
+    for (int attempt = 0;; attempt++) {
+        unsigned number;
+        enum err err = connect_sink(sink);
+
+        if (err != ERR_OK) {
+            return err;
+        }
+        number = mysql_session_run_text(&sink->session, "START TRANSACTION", NULL);
+        if (number == 0) {
+            return ERR_OK;
+        }
+        if (attempt > 0 || mysql_classify(number) != MYSQL_CLASS_RECONNECT) {
+            (void)fail(sink, number, "start transaction");
+            return ERR_UNAVAILABLE;
+        }
+        drop(sink);
+    }
+}
+
 /* ---- position ---- */
 
 struct offset_row {
@@ -224,7 +251,7 @@ take_over(struct mysql_sink *sink, const struct offset_row *row)
     return sql->failed ? MYSQL_NUMBER_UNKNOWN : run(sink, NULL);
 }
 
-/* The transaction of position(), up to COMMIT. */
+/* The transaction of position(), between its begin and COMMIT. */
 static enum err
 lock_and_take_over(struct mysql_sink *sink, uint64_t *seq_out)
 {
@@ -232,10 +259,7 @@ lock_and_take_over(struct mysql_sink *sink, uint64_t *seq_out)
     unsigned number;
     enum err err;
 
-    number = mysql_session_run_text(&sink->session, "START TRANSACTION", NULL);
-    if (number == 0) {
-        number = read_offset(sink, true, &row);
-    }
+    number = read_offset(sink, true, &row);
     if (number != 0) {
         (void)fail(sink, number, "lock offset");
         return ERR_UNAVAILABLE;
@@ -261,7 +285,7 @@ mysql_sink_position(void *self, uint64_t *seq_out)
     struct mysql_sink *sink = self;
     uint64_t seq = 0;
     unsigned number;
-    enum err err = connect_sink(sink);
+    enum err err = begin(sink);
 
     if (err != ERR_OK) {
         return err;
@@ -285,34 +309,6 @@ mysql_sink_position(void *self, uint64_t *seq_out)
 }
 
 /* ---- apply: the offset ---- */
-
-/*
- * Opens the transaction. An idle session may have been closed by the server, so the first statement
- * is tried on a new one once: nothing is under way yet, and the compare-and-set guards what
- * follows.
- */
-static enum sink_result
-begin(struct mysql_sink *sink)
-{
-    unsigned number = 0;
-
-    for (int attempt = 0; attempt < 2; attempt++) {
-        if (connect_sink(sink) != ERR_OK) {
-            return SINK_RETRY;
-        }
-        number = mysql_session_run_text(&sink->session, "START TRANSACTION", NULL);
-        if (number == 0) {
-            return SINK_APPLIED;
-        }
-        if (mysql_classify(number) != MYSQL_CLASS_RECONNECT) {
-            break;
-        }
-        if (attempt == 0) {
-            drop(sink);
-        }
-    }
-    return fail(sink, number, "start transaction");
-}
 
 static enum sink_result
 fenced(struct mysql_sink *sink, const struct batch *batch)
@@ -864,9 +860,8 @@ mysql_sink_apply(void *self, struct batch *batch, struct sink_reject *reject)
             batch->events[i].outcome = OUTCOME_STORED;
         }
     }
-    result = begin(sink);
-    if (result != SINK_APPLIED) {
-        return result;
+    if (begin(sink) != ERR_OK) {
+        return SINK_RETRY; /* position() tells what is final */
     }
     result = store(sink, batch, reject);
     if (result != SINK_APPLIED) {

@@ -156,7 +156,7 @@ class Runner:
         self.directories = itertools.count(1)
         os.chmod(self.scratch, 0o711)
         self.database = None
-        self.tsan_prefix = None
+        self.tsan_prefix = []
 
     # ---- processes ----
 
@@ -192,12 +192,13 @@ class Runner:
         # Short names: a socket's path has about a hundred bytes, and drills add their own folders.
         with self.lock:
             directory = os.path.join(self.scratch, str(next(self.directories)))
-        os.mkdir(directory, 0o711)
+        os.mkdir(directory)
+        os.chmod(directory, 0o1777)  # for a database that runs as `nobody`, too
         reports = os.path.join(directory, "sanitizer")
         log = os.path.join(ROOT, "build", config, "results", name.replace("/", "-") + ".log")
         os.makedirs(os.path.dirname(log), exist_ok=True)
         deadline = DEADLINE[group] * DEADLINE_FACTOR.get(config, 1)
-        environment = dict(environment, TMPDIR=directory, **sanitizer_options(reports))
+        environment = dict(environment, TMPDIR=directory, TEST_RUN=directory, **sanitizer_options(reports))
 
         began = time.monotonic()
         with open(log, "wb") as sink:
@@ -208,7 +209,7 @@ class Runner:
                 status = None
             finally:
                 self.end(child)
-                kill_marked("TMPDIR=" + directory)
+                kill_marked("TEST_RUN=" + directory)
         seconds = time.monotonic() - began
         if self.stopping:
             raise KeyboardInterrupt
@@ -272,12 +273,13 @@ class Runner:
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                            errors="replace",
                            env={k: v for k, v in os.environ.items()
-                                if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")})
+                                if k not in ("CC", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")})
         output, _ = child.communicate()
         self.end(child)
         say(f"{config}: built in {time.monotonic() - began:.0f} s")
         if child.returncode != 0:
-            for line in output.splitlines()[-120:]:
+            lines = [text for text in output.splitlines() if not re.match(r"  (CC|AR|LINK) ", text)]
+            for line in lines[-120:]:
                 say(f"         | {line}")
             self.failed(config, "build", "the build failed")
 
@@ -301,26 +303,31 @@ class Runner:
         subprocess.run([MARIADB, "stop", directory], cwd=ROOT, stdout=subprocess.DEVNULL, timeout=60,
                        start_new_session=True, check=False)
 
-    def command_prefix(self, config):
-        """TSan cannot map its shadow over some layouts that address randomisation picks: turn it off."""
-        if config != "tsan":
-            return []
-        if self.tsan_prefix is None:
-            wanted = ["setarch", "-R"]
+    def probe_tsan(self):
+        """
+        How a TSan program must be started here: ThreadSanitizer cannot map its memory over some
+        layouts that address randomisation picks. None: it cannot run at all.
+        """
+        program = os.path.join(self.scratch, "probe")
+        subprocess.run(["gcc", "-fsanitize=thread", "-x", "c", "-", "-o", program], text=True,
+                       input="int main(void) { return 0; }", check=True)
+        for prefix, words in ((["setarch", "-R"], "under setarch -R (no address randomisation)"),
+                              ([], "as they are (setarch -R is not permitted)")):
             try:
-                works = subprocess.run(wanted + ["true"], stderr=subprocess.DEVNULL, check=False)
-                self.tsan_prefix = wanted if works.returncode == 0 else []
+                if all(subprocess.run(prefix + [program], stdin=subprocess.DEVNULL, check=False,
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                       .returncode == 0 for _ in range(10)):
+                    say(f"tsan: programs run {words}")
+                    return prefix
             except FileNotFoundError:
-                self.tsan_prefix = []
-            say("tsan: programs run under setarch -R (no address randomisation)" if self.tsan_prefix
-                else "tsan: setarch -R is not permitted here; programs run as they are")
-        return self.tsan_prefix
+                pass
+        return None
 
     # ---- groups ----
 
     def programs(self, config, group):
         """The (name, command) pairs of GROUP that --match lets through."""
-        prefix = self.command_prefix(config)
+        prefix = self.tsan_prefix if config == "tsan" else []
         found = []
         if group in ("unit", "integration"):
             for source in sorted(glob.glob(os.path.join(ROOT, "tests", group, "test_*.c"))):
@@ -373,6 +380,11 @@ class Runner:
 
     def run(self, configs):
         for config in configs:
+            if config == "tsan":
+                self.tsan_prefix = self.probe_tsan()
+                if self.tsan_prefix is None:
+                    self.skipped(config, "all", "ThreadSanitizer cannot map its memory on this kernel")
+                    continue
             self.build(config)
             for group in PLAN[config]:
                 if not self.only or group in self.only:

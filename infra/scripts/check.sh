@@ -69,9 +69,18 @@ check_tidy() {
     [ "${result[1]}" -eq 0 ] && ! grep -q 'error:' "$work/tidy"
 }
 
+# Left out: memleak (loses sight of memory stored in a struct literal; the clang analyser and
+# LeakSanitizer do not), readdirCalled (glibc's is safe per directory), comparePointers (the bounds of
+# embedded files), nullPointerArithmeticRedundantCheck (does not know that ASSERT ends), shiftNegativeLHS
+# (gcc and clang both shift arithmetically).
 check_cppcheck() {
+    local id left_out=()
+    for id in missingIncludeSystem memleak readdirCalled comparePointers \
+        nullPointerArithmeticRedundantCheck shiftNegativeLHS; do
+        left_out+=("--suppress=$id")
+    done
     cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --library=posix -j "$jobs" \
-        --enable=warning,performance,portability --suppress=missingIncludeSystem \
+        --enable=warning,performance,portability "${left_out[@]}" \
         --template='{file}:{line}: {severity}: {message} [{id}]' -I. "${product[@]}"
 }
 

@@ -19,6 +19,7 @@ struct record {
     size_t len;
     int64_t created_at_us;
     bool corrupt;
+    bool missing;
 };
 
 struct known_key {
@@ -366,7 +367,7 @@ op_append(void *self, struct append *append)
     } else if (fake->full ||
                (fake->config.bytes_max != 0 && fake->bytes >= fake->config.bytes_max)) {
         err = ERR_FULL;
-    } else if (fake->config.queue_events != 0 &&
+    } else if (fake->config.queue_events != 0 && fake->queued_events > 0 &&
                fake->queued_events + append->count > fake->config.queue_events) {
         err = ERR_AGAIN;
     } else {
@@ -500,10 +501,12 @@ copy_records(struct fake_journal *fake, const struct batch_limits *limits, struc
             (out->count > 0 && out->bytes.len + record->len > limits->bytes_max)) {
             break;
         }
-        batch_add(out)->seq = seq;
-        buffer_append(&out->bytes, record->body, record->len);
-        ASSERT(!out->bytes.failed);
-        out->to_seq = seq;
+        if (!record->missing) {
+            batch_add(out)->seq = seq;
+            buffer_append(&out->bytes, record->body, record->len);
+            ASSERT(!out->bytes.failed);
+            out->to_seq = seq;
+        }
         seq = next_of_partition(seq, out->partition, partitions);
     }
     return out->count == 0 ? ERR_NOT_FOUND : ERR_OK;
@@ -847,6 +850,16 @@ fake_journal_set_corrupt(struct fake_journal *fake, uint64_t seq, bool corrupt)
     ASSERT(seq > 0);
     ASSERT(seq <= fake->last_seq);
     fake->records[seq - 1].corrupt = corrupt;
+    unlock(fake);
+}
+
+void
+fake_journal_set_missing(struct fake_journal *fake, uint64_t seq, bool missing)
+{
+    lock(fake);
+    ASSERT(seq > 0);
+    ASSERT(seq <= fake->last_seq);
+    fake->records[seq - 1].missing = missing;
     unlock(fake);
 }
 

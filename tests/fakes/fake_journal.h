@@ -18,7 +18,7 @@ struct fake_journal;
 
 struct fake_journal_config {
     uint32_t partitions;   /* 0 means 1 */
-    uint32_t queue_events; /* events waiting for a commit; 0 means no limit */
+    uint32_t queue_events; /* events waiting for a commit, or one larger append; 0: no limit */
     uint64_t bytes_max;    /* body bytes held at which appends get ERR_FULL; 0 means no limit */
     uint32_t id_window;    /* keys recognised as repeats: the last so many; 0 means none */
     struct journal_observer observer; /* durable may be NULL */
@@ -77,6 +77,9 @@ void fake_journal_set_failed(struct fake_journal *fake);
 
 /* A read that would start with SEQ gets ERR_CORRUPT, one that would reach it ends before it. */
 void fake_journal_set_corrupt(struct fake_journal *fake, uint64_t seq, bool corrupt);
+
+/* Reads pass over SEQ without a word, as no journal ever may. */
+void fake_journal_set_missing(struct fake_journal *fake, uint64_t seq, bool missing);
 
 /* What opening the log again does: latch and stop forgotten, epoch raised, scripts kept. No thread.
  */

@@ -240,21 +240,25 @@ reject_as(struct sink_reject *reject, int code, const char *reason)
     return SINK_REJECTED;
 }
 
-/* Judges every event, stores nothing. */
+/* Judges the events in order, as inserting them would; what was found out before a refusal stays.
+ */
 static enum sink_result
-judge(const struct fake_store *store, const struct batch *batch, struct sink_reject *reject)
+judge(const struct fake_store *store, struct batch *batch, struct sink_reject *reject)
 {
     const struct fake_hooks *hooks = &store->hooks;
 
     for (size_t i = 0; i < batch->count; i++) {
-        const struct batch_event *item = &batch->events[i];
+        struct batch_event *item = &batch->events[i];
 
+        ASSERT(item->outcome != OUTCOME_DUPLICATE);
         if (item->outcome == OUTCOME_DEAD) {
             if (hooks->dead_poison != NULL && hooks->dead_poison(hooks->arg, &item->event)) {
                 return reject_as(reject, 1146, "no such table");
             }
         } else if (hooks->poison != NULL && hooks->poison(hooks->arg, &item->event)) {
             return reject_as(reject, 3819, "check constraint violated");
+        } else if (is_known(store, &item->event)) {
+            item->outcome = OUTCOME_DUPLICATE;
         }
     }
     return SINK_APPLIED;
@@ -384,9 +388,8 @@ op_recover(void *self, struct batch *batch)
     ASSERT(batch->partition == sink->partition);
     lock(store);
     part = part_of(store, sink->partition);
-    ASSERT(batch->to_seq <= part->offset);
     store->calls.recover++;
-    if (store->down) {
+    if (store->down || batch->to_seq > part->offset) {
         err = ERR_UNAVAILABLE;
     } else if (answers_take(&part->recover, &scripted)) {
         err = (enum err)scripted;
