@@ -668,25 +668,24 @@ take_advances(struct wal *wal)
     return first;
 }
 
-/* Sleeps until there is something to do. A full or trimming log is looked at again after a while.
- */
+/* Sleeps until there is something to do. A full log is looked at again after a second at the
+ * latest, however often refused producers kick. */
 static void
 wait_for_work(struct wal *wal)
 {
     struct timespec until;
+    int rc = 0;
 
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec++;
     pthread_mutex_lock(&wal->lock);
     atomic_store(&wal->sleeping, true);
-    while (atomic_load(&wal->inbox) == NULL && wal->advances == NULL &&
+    while (rc != ETIMEDOUT && atomic_load(&wal->inbox) == NULL && wal->advances == NULL &&
            !atomic_load(&wal->stopping)) {
-        if (!atomic_load(&wal->full)) {
+        if (atomic_load(&wal->full)) {
+            rc = pthread_cond_timedwait(&wal->wake, &wal->lock, &until);
+        } else {
             pthread_cond_wait(&wal->wake, &wal->lock);
-            continue;
-        }
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec++;
-        if (pthread_cond_timedwait(&wal->wake, &wal->lock, &until) == ETIMEDOUT) {
-            break;
         }
     }
     atomic_store(&wal->sleeping, false);

@@ -422,26 +422,34 @@ trim_ids(struct wal *wal, MDB_txn *txn)
     return rc;
 }
 
+static bool
+slices_are_too_many(struct wal *wal, MDB_txn *txn)
+{
+    return pages_of(txn, wal->slices) * wal->page_size > wal->slices_bytes_max;
+}
+
 int
 trim_slices(struct wal *wal, MDB_txn *txn)
 {
     MDB_cursor *cursor = NULL;
+    MDB_val key;
+    MDB_val value;
     int rc;
 
-    if (pages_of(txn, wal->slices) * wal->page_size <= wal->slices_bytes_max) {
+    if (!slices_are_too_many(wal, txn)) {
         return 0;
     }
     rc = mdb_cursor_open(txn, wal->slices, &cursor);
     if (rc != 0) {
         return rc;
     }
-    for (int i = 0; i < SLICES_PER_TURN && rc == 0; i++) {
-        MDB_val key;
-        MDB_val value;
-
+    for (int i = 0; i < SLICES_PER_TURN && slices_are_too_many(wal, txn); i++) {
         rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
         if (rc == 0) {
             rc = mdb_cursor_del(cursor, 0);
+        }
+        if (rc != 0) {
+            break;
         }
     }
     mdb_cursor_close(cursor);
