@@ -398,7 +398,7 @@ read_until_damage(struct wal_fixture *fixture, uint64_t after_seq)
 static void
 log_to(int fd)
 {
-    log_setup(fd == 2 ? LOG_ERROR : LOG_WARN, fd == 2 ? LOG_TEXT : LOG_JSON, fd);
+    log_setup(fd == 2 ? LOG_ERROR + 1 : LOG_WARN, LOG_JSON, fd);
 }
 
 static bool
@@ -831,6 +831,5 @@ main(int argc, char **argv)
         }
         return strcmp(argv[1], "read") == 0 ? role_read(argv[2]) : role_writer(argv[2]);
     }
-    log_setup(LOG_ERROR, LOG_TEXT, 2);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
