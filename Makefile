@@ -92,8 +92,8 @@ $(FUZZ_PROGRAMS): %: %.o $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
-# ---- benchmarks: one program per bench/bench_*.c ----
-BENCH_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard bench/bench_*.c)))
+# ---- benchmarks: one program per bench/*.c ----
+BENCH_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard bench/*.c)))
 
 $(BENCH_PROGRAMS): %: %.o $(LIBRARY)
 	$(call say,LINK,$@)
@@ -143,8 +143,7 @@ fuzz: ## fuzz each input for FUZZ_SECONDS (60), from fuzz/corpus
 .PHONY: bench
 bench: ## measure, beside nginx and Redis
 	@$(DEPENDENCIES) build bench
-	@$(MAKE) --no-print-directory CONFIG=release all bench-programs
-	@exec bench/run.sh
+	@MAKE="$(MAKE)" bench/run.sh
 
 .PHONY: install
 install: ## install the release build (PREFIX=/usr/local, DESTDIR=)

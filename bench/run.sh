@@ -296,7 +296,7 @@ for count in "${connections[@]}"; do
     [[ $count =~ ^[0-9]+$ && $count -gt 0 && $count -le 4000 ]] ||
         die "BENCH_CONNECTIONS must be numbers from 1 to 4000"
 done
-"${MAKE:-make}" -s --no-print-directory -f bench/programs.mk CONFIG=release all bench-programs
+"${MAKE:-make}" -s --no-print-directory CONFIG=release all bench-programs
 loops=$(($(nproc) > 1 ? $(nproc) - 1 : 1))
 # A round's events without a database to drain into: 200000 a second of 512 bytes, with room.
 wal_bytes=$(((1 + 4 * ${#connections[@]} * seconds / 8) << 30))
