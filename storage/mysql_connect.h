@@ -26,8 +26,8 @@ struct mysql_session {
 };
 
 /*
- * Connects, makes the database when it is missing, sets the session up. ERR_UNAVAILABLE, logged
- * with the server's number, leaves *SESSION closed.
+ * Connects, makes the database when it is missing (unless config->must_exist), sets the session up.
+ * ERR_UNAVAILABLE, logged with the server's number, leaves *SESSION closed.
  */
 MUST_CHECK enum err mysql_session_open(struct mysql_session *session,
                                        const struct mysql_config *config);
