@@ -202,7 +202,8 @@ mysql_session_open(struct mysql_session *session, const struct mysql_config *con
             }
             break;
         }
-        if (attempt > 0 || mysql_errno(session->mysql) != MYSQL_NUMBER_NO_DATABASE) {
+        if (attempt > 0 || config->must_exist ||
+            mysql_errno(session->mysql) != MYSQL_NUMBER_NO_DATABASE) {
             break;
         }
         mysql_session_close(session);

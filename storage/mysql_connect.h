@@ -28,8 +28,9 @@ struct mysql_session {
 };
 
 /*
- * Connects, makes the database when it is missing, sets the session up. ERR_UNAVAILABLE leaves
- * *SESSION closed; it is logged with the server's number, the same number every 30 s at most.
+ * Connects, makes the database when it is missing (unless config->must_exist), sets the session up.
+ * ERR_UNAVAILABLE leaves *SESSION closed; it is logged with the server's number, the same number
+ * every 30 s at most.
  */
 MUST_CHECK enum err mysql_session_open(struct mysql_session *session,
                                        const struct mysql_config *config);
