@@ -312,6 +312,7 @@ results=$work/results
 : >"$results"
 describe_machine
 
+run_wal 1
 start_nginx
 start_redis
 for ((round = 1; round <= rounds; round++)); do
@@ -333,5 +334,5 @@ end "$nginx_pid"
 nginx_pid=
 end "$redis_pid"
 redis_pid=
-run_wal 1
+run_wal 2
 awk -f bench/ratios.awk "$results"

@@ -156,9 +156,11 @@ static int
 role_open(const char *dir)
 {
     struct wal_config config = role_config(dir);
-    struct wal *wal;
+    struct wal *wal = NULL;
+    enum err err = wal_open(&wal, &config);
 
-    return (int)wal_open(&wal, &config);
+    wal_close(wal);
+    return (int)err;
 }
 
 static void
@@ -708,6 +710,8 @@ role_read(const char *dir)
             after = batch.to_seq;
         }
     }
+    batch_free(&batch);
+    wal_close(fixture.wal);
     return ERR_OK;
 }
 
