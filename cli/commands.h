@@ -5,6 +5,8 @@
 #ifndef SLUICE_CLI_COMMANDS_H
 #define SLUICE_CLI_COMMANDS_H
 
+#include "cli/flags.h"
+
 #define SLUICE_VERSION "0.1.0"
 
 enum {
@@ -15,6 +17,14 @@ enum {
 
 int command_serve(int argc, char **argv);
 int command_check_config(int argc, char **argv);
+int command_inspect(int argc, char **argv);
+int command_cat(int argc, char **argv);
+int command_verify(int argc, char **argv);
 int command_version(int argc, char **argv);
+
+/* Flags a subcommand has beside the settings. */
+extern const struct flag_table INSPECT_FLAGS;
+extern const struct flag_table CAT_FLAGS;
+extern const struct flag_table VERIFY_FLAGS;
 
 #endif

@@ -11,13 +11,23 @@
 struct command {
     const char *name;
     int (*run)(int argc, char **argv);
+    const struct flag_table *flags; /* NULL: none of its own */
+    const char *settings;           /* as for options_help() */
     const char *help;
 };
 
 static const struct command COMMANDS[] = {
-    {"serve", command_serve, "run the server (the default)"},
-    {"check-config", command_check_config, "check the settings and print the effective ones"},
-    {"version", command_version, "print the version"},
+    {"serve", command_serve, NULL, NULL, "run the server (the default)"},
+    {"check-config", command_check_config, NULL, NULL,
+     "check the settings and print the effective ones"},
+    {"inspect", command_inspect, &INSPECT_FLAGS, "WAL_DIR",
+     "show what the log holds; also beside a live server"},
+    {"cat", command_cat, &CAT_FLAGS, "WAL_DIR",
+     "print the log's events, one JSON object per line; also beside a live server"},
+    {"verify", command_verify, &VERIFY_FLAGS, "WAL_DIR DB_",
+     "check all the log holds, and that nothing is lost on the way to MySQL; also beside a live "
+     "server"},
+    {"version", command_version, NULL, "", "print the version"},
 };
 
 int
@@ -54,31 +64,58 @@ usage(FILE *out)
     for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++) {
         fprintf(out, "  %-14s %s\n", COMMANDS[i].name, COMMANDS[i].help);
     }
-    fputc('\n', out);
-    options_help(out);
+    fputs("\nsluice SUBCOMMAND --help tells of its own flags.\n\n", out);
+    options_help(out, NULL);
+}
+
+static void
+usage_of(const struct command *command, FILE *out)
+{
+    fprintf(out, "usage: sluice %s%s%s\n\n%s\n\n", command->name,
+            command->flags == NULL ? "" : " [FLAG ...]",
+            command->settings != NULL && command->settings[0] == '\0' ? ""
+                                                                      : " [--setting=value ...]",
+            command->help);
+    if (command->flags != NULL) {
+        fputs("Flags:\n\n", out);
+        flags_help(command->flags, out);
+        fputc('\n', out);
+    }
+    options_help(out, command->settings);
+}
+
+static const struct command *
+find_command(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++) {
+        if (strcmp(COMMANDS[i].name, name) == 0) {
+            return &COMMANDS[i];
+        }
+    }
+    return NULL;
 }
 
 int
 main(int argc, char **argv)
 {
-    const char *name = "serve";
-    int skip = 1;
+    const bool named = argc > 1 && argv[1][0] != '-';
+    const char *name = named ? argv[1] : "serve";
+    const int skip = named ? 2 : 1;
+    const struct command *command = find_command(name);
 
-    if (argc > 1 && argv[1][0] != '-') {
-        name = argv[1];
-        skip = 2;
+    if (command == NULL) {
+        fprintf(stderr, "sluice: there is no subcommand '%s'; see --help\n", name);
+        return EXIT_USAGE;
     }
-    for (int i = 1; i < argc; i++) {
+    for (int i = skip; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            usage(stdout);
+            if (named) {
+                usage_of(command, stdout);
+            } else {
+                usage(stdout);
+            }
             return EXIT_GOOD;
         }
     }
-    for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++) {
-        if (strcmp(COMMANDS[i].name, name) == 0) {
-            return COMMANDS[i].run(argc - skip, argv + skip);
-        }
-    }
-    fprintf(stderr, "sluice: there is no subcommand '%s'; see --help\n", name);
-    return EXIT_USAGE;
+    return command->run(argc - skip, argv + skip);
 }

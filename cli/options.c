@@ -643,17 +643,59 @@ options_has_db(const struct options *options)
     return options->db_host != NULL || options->db_socket != NULL;
 }
 
+struct mysql_config
+options_mysql(const struct options *options)
+{
+    ASSERT(options_has_db(options));
+    return (struct mysql_config){
+        .host = options->db_socket == NULL ? options->db_host : NULL,
+        .socket = options->db_socket,
+        .user = options->db_user,
+        .password = options->db_password,
+        .database = options->db_name,
+        .port = (uint32_t)options->db_port,
+        .timeout_ms = (int)options->db_timeout_ms,
+        .tls = options->db_tls_required ? MYSQL_TLS_REQUIRED : MYSQL_TLS_OFF,
+        .tls_ca = options->db_tls_ca,
+    };
+}
+
 /* ---- showing ---- */
 
-void
-options_help(FILE *out)
+/* True when NAME begins with one of the words of ONLY. */
+static bool
+is_wanted(const char *name, const char *only)
 {
+    if (only == NULL) {
+        return true;
+    }
+    while (*only != '\0') {
+        const size_t len = strcspn(only, " ");
+
+        if (strncmp(name, only, len) == 0) {
+            return true;
+        }
+        only += len;
+        only += *only == ' ';
+    }
+    return false;
+}
+
+void
+options_help(FILE *out, const char *only)
+{
+    if (only != NULL && only[0] == '\0') {
+        return;
+    }
     fputs("Settings, each an environment variable and a flag of the same name "
           "(HTTP_PORT, --http-port):\n\n",
           out);
     for (size_t i = 0; i < ARRAY_LEN(OPTIONS); i++) {
         const struct option *option = &OPTIONS[i];
 
+        if (!is_wanted(option->name, only)) {
+            continue;
+        }
         fprintf(out, "  %-24s %s", option->name, option->help);
         if (option->initial != NULL) {
             fprintf(out, " [%s]", option->initial);

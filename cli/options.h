@@ -13,6 +13,7 @@
 #include "core/base.h"
 #include "core/buffer.h"
 #include "core/err.h"
+#include "storage/mysql_config.h"
 
 struct options {
     char *http_host;
@@ -68,13 +69,19 @@ MUST_CHECK enum err options_read(struct options *out, int argc, char **argv,
                                  struct buffer *problem);
 void options_free(struct options *options);
 
-/* Prints the table: names, aliases, defaults, ranges and meanings. */
-void options_help(FILE *out);
+/*
+ * Prints the table: names, aliases, defaults and meanings. ONLY: beginnings of names, separated by
+ * spaces; NULL for all, "" for none.
+ */
+void options_help(FILE *out, const char *only);
 
 /* Prints the effective values, passwords hidden. */
 void options_print(const struct options *options, FILE *out);
 
 /* True when a database is configured. */
 bool options_has_db(const struct options *options);
+
+/* How to reach it; borrows from OPTIONS. Only when one is configured. */
+struct mysql_config options_mysql(const struct options *options);
 
 #endif

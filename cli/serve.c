@@ -29,6 +29,7 @@ enum {
     BATCH_BYTES_MAX = 8 << 20,
     WATCH_INTERVAL_MS = 100,
     TICK_INTERVAL_MS = 5000,
+    IDLE_CHECK_MS = 2000,
 };
 
 struct app {
@@ -160,6 +161,7 @@ start_replicator(struct app *app, uint32_t partition)
         .batch_wait_ms = (int)options->batch_max_ms,
         .backoff_ms = (int)options->db_retry_backoff_ms,
         .backoff_max_ms = (int)options->db_retry_backoff_max_ms,
+        .idle_check_ms = IDLE_CHECK_MS,
     };
     struct replicator *replicator;
     struct sink sink;
@@ -190,17 +192,7 @@ start_replicators(struct app *app)
                  LOG_END);
         return ERR_OK;
     }
-    app->mysql = (struct mysql_config){
-        .host = options->db_socket == NULL ? options->db_host : NULL,
-        .socket = options->db_socket,
-        .user = options->db_user,
-        .password = options->db_password,
-        .database = options->db_name,
-        .port = (uint32_t)options->db_port,
-        .timeout_ms = (int)options->db_timeout_ms,
-        .tls = options->db_tls_required ? MYSQL_TLS_REQUIRED : MYSQL_TLS_OFF,
-        .tls_ca = options->db_tls_ca,
-    };
+    app->mysql = options_mysql(options);
     app->owner.epoch = journal->epoch;
     app->owner.known_instance = wal_knows_instance;
     app->owner.arg = app->wal;

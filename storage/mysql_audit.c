@@ -8,12 +8,16 @@
 
 /* A count of this many rows takes well below a second, so no step runs into the read timeout. */
 enum {
-    ROWS_PER_STEP = 1000000
+    ROWS_PER_STEP = 250000
 };
+
+/* The stripe of a seq, in numbers that neither 0 nor the largest one can bring out of range. */
+#define SQL_STRIPE "((seq - (seq > 0)) DIV %d)"
 
 struct audit_reader {
     struct mysql_session session;
     struct buffer node; /* "0x<node id>" and a NUL */
+    uint32_t partitions;
 };
 
 static unsigned
@@ -47,28 +51,52 @@ read_partitions(struct audit_reader *reader, struct mysql_audit *out)
     return 0;
 }
 
-/* Counts the node's rows of TABLE with FIRST <= seq <= LAST. */
+/* Which table is counted, and where the sums go. */
+struct count_target {
+    const char *table;
+    bool dead; /* dead letters, else rows */
+    struct mysql_audit *audit;
+};
+
+/* Counts the node's rows with FIRST <= seq <= LAST, per partition. */
 static unsigned
-count_range(struct audit_reader *reader, const char *table, uint64_t first, uint64_t last,
-            uint64_t *sum)
+count_range(struct audit_reader *reader, const struct count_target *target, uint64_t first,
+            uint64_t last)
 {
-    char sql[256];
-    uint64_t found = 0;
+    char sql[384];
+    MYSQL_RES *result;
+    MYSQL_ROW row;
     unsigned number;
 
     snprintf(sql, sizeof sql,
-             "SELECT COUNT(*) FROM %s WHERE node_id = %s AND seq BETWEEN %" PRIu64 " AND %" PRIu64,
-             table, reader->node.data, first, last);
-    number = mysql_session_number(&reader->session, sql, 0, &found);
-    *sum += found;
-    return number;
+             "SELECT " SQL_STRIPE " %% %" PRIu32 " AS p, COUNT(*), MAX(seq) FROM %s "
+             "WHERE node_id = %s AND seq BETWEEN %" PRIu64 " AND %" PRIu64 " GROUP BY p",
+             JOURNAL_STRIPE, reader->partitions, target->table, reader->node.data, first, last);
+    number = mysql_session_run_text(&reader->session, sql, &result);
+    if (number != 0) {
+        return number;
+    }
+    while ((row = mysql_fetch_row(result)) != NULL) {
+        const uint64_t partition = mysql_row_u64(row, 0);
+        const uint64_t count = mysql_row_u64(row, 1);
+        const uint64_t highest = mysql_row_u64(row, 2);
+        struct mysql_audit_held *held;
+
+        ASSERT(partition < JOURNAL_PARTITIONS_MAX);
+        held = &target->audit->held[partition];
+        *(target->dead ? &held->dead_letters : &held->rows) += count;
+        *(target->dead ? &target->audit->dead_letters : &target->audit->rows) += count;
+        held->last_seq = highest > held->last_seq ? highest : held->last_seq;
+    }
+    mysql_free_result(result);
+    return 0;
 }
 
 /* All of the node's rows, also those beyond every offset. */
 static unsigned
-count_table(struct audit_reader *reader, const char *table, const struct mysql_audit *audit,
-            uint64_t *sum)
+count_table(struct audit_reader *reader, const struct count_target *target)
 {
+    const struct mysql_audit *audit = target->audit;
     uint64_t last_seq = 0;
     uint64_t first = 0;
     unsigned number = 0;
@@ -78,11 +106,11 @@ count_table(struct audit_reader *reader, const char *table, const struct mysql_a
             last_seq = audit->partition[i].last_seq;
         }
     }
-    while (number == 0 && first + ROWS_PER_STEP <= last_seq) {
-        number = count_range(reader, table, first, first + ROWS_PER_STEP - 1, sum);
+    while (number == 0 && last_seq >= ROWS_PER_STEP && first <= last_seq - ROWS_PER_STEP) {
+        number = count_range(reader, target, first, first + ROWS_PER_STEP - 1);
         first += ROWS_PER_STEP;
     }
-    return number != 0 ? number : count_range(reader, table, first, UINT64_MAX, sum);
+    return number != 0 ? number : count_range(reader, target, first, UINT64_MAX);
 }
 
 static unsigned
@@ -99,37 +127,134 @@ read_snapshot(struct audit_reader *reader, struct mysql_audit *out)
         number = read_partitions(reader, out);
     }
     if (number == 0) {
-        number = count_table(reader, "events", out, &out->rows);
+        number = count_table(reader, &(const struct count_target){"events", false, out});
     }
     if (number == 0) {
-        number = count_table(reader, "dead_letters", out, &out->dead_letters);
+        number = count_table(reader, &(const struct count_target){"dead_letters", true, out});
+    }
+    return number;
+}
+
+/* Opens a session that leaves the database as it is; close with reader_close() in any case. */
+static enum err
+reader_open(struct audit_reader *reader, const struct mysql_config *config,
+            const uint8_t node_id[JOURNAL_NODE_ID_SIZE], uint32_t partitions)
+{
+    struct mysql_config existing = *config;
+
+    ASSERT(partitions >= 1);
+    ASSERT(partitions <= JOURNAL_PARTITIONS_MAX);
+    existing.must_exist = true;
+    *reader = (struct audit_reader){.node = BUFFER_EMPTY, .partitions = partitions};
+    mysql_append_hex(&reader->node, node_id, JOURNAL_NODE_ID_SIZE);
+    buffer_append(&reader->node, "", 1);
+    return reader->node.failed ? ERR_NO_MEMORY : mysql_session_open(&reader->session, &existing);
+}
+
+static void
+reader_close(struct audit_reader *reader)
+{
+    mysql_session_close(&reader->session);
+    buffer_free(&reader->node);
+}
+
+enum err
+mysql_audit_read(const struct mysql_config *config, const uint8_t node_id[JOURNAL_NODE_ID_SIZE],
+                 uint32_t partitions, struct mysql_audit *out)
+{
+    struct audit_reader reader;
+    struct mysql_audit audit = {0};
+    enum err err = reader_open(&reader, config, node_id, partitions);
+
+    if (err == ERR_OK && read_snapshot(&reader, &audit) != 0) {
+        mysql_session_log_error(&reader.session, "mysql.audit_failed", "read", true);
+        err = ERR_UNAVAILABLE;
+    }
+    reader_close(&reader);
+    if (err == ERR_OK) {
+        *out = audit;
+    }
+    return err;
+}
+
+/* ---- what is absent ---- */
+
+struct absent {
+    uint64_t to_seq;
+    uint32_t partition;
+    uint32_t ranges_left;
+    void (*fn)(void *arg, uint64_t first, uint64_t last);
+    void *arg;
+};
+
+static void
+give_absent(struct absent *absent, uint64_t first, uint64_t last)
+{
+    if (first <= last && absent->ranges_left > 0) {
+        absent->ranges_left--;
+        absent->fn(absent->arg, first, last);
+    }
+}
+
+/* One stripe: its seqs come in order, what lies between them is absent. */
+static unsigned
+find_in_stripe(struct audit_reader *reader, struct absent *absent, uint64_t first, uint64_t last)
+{
+    uint64_t expected = first;
+    char sql[384];
+    MYSQL_RES *result;
+    MYSQL_ROW row;
+    unsigned number;
+
+    snprintf(sql, sizeof sql,
+             "SELECT seq FROM events WHERE node_id = %s AND seq BETWEEN %" PRIu64 " AND %" PRIu64
+             " UNION ALL SELECT seq FROM dead_letters WHERE node_id = %s AND seq BETWEEN %" PRIu64
+             " AND %" PRIu64 " ORDER BY seq",
+             reader->node.data, first, last, reader->node.data, first, last);
+    number = mysql_session_run_text(&reader->session, sql, &result);
+    if (number != 0) {
+        return number;
+    }
+    while ((row = mysql_fetch_row(result)) != NULL) {
+        const uint64_t seq = mysql_row_u64(row, 0);
+
+        give_absent(absent, expected, seq - 1);
+        expected = seq + 1;
+    }
+    mysql_free_result(result);
+    give_absent(absent, expected, last);
+    return 0;
+}
+
+static unsigned
+find_absent(struct audit_reader *reader, struct absent *absent)
+{
+    const uint64_t step = (uint64_t)JOURNAL_STRIPE * reader->partitions;
+    unsigned number = 0;
+
+    for (uint64_t first = (uint64_t)JOURNAL_STRIPE * absent->partition + 1;
+         number == 0 && absent->ranges_left > 0 && first <= absent->to_seq; first += step) {
+        uint64_t last = first + JOURNAL_STRIPE - 1;
+
+        last = last < absent->to_seq ? last : absent->to_seq;
+        number = find_in_stripe(reader, absent, first, last);
     }
     return number;
 }
 
 enum err
-mysql_audit_read(const struct mysql_config *config, const uint8_t node_id[JOURNAL_NODE_ID_SIZE],
-                 struct mysql_audit *out)
+mysql_audit_absent(const struct mysql_config *config, const uint8_t node_id[JOURNAL_NODE_ID_SIZE],
+                   uint32_t partition, uint32_t partitions, uint64_t to_seq, uint32_t ranges_max,
+                   void (*fn)(void *arg, uint64_t first, uint64_t last), void *arg)
 {
-    struct audit_reader reader = {{0}, BUFFER_EMPTY};
-    struct mysql_audit audit = {0};
-    enum err err;
+    struct absent absent = {to_seq, partition, ranges_max, fn, arg};
+    struct audit_reader reader;
+    enum err err = reader_open(&reader, config, node_id, partitions);
 
-    mysql_append_hex(&reader.node, node_id, JOURNAL_NODE_ID_SIZE);
-    buffer_append(&reader.node, "", 1);
-    if (reader.node.failed) {
-        buffer_free(&reader.node);
-        return ERR_NO_MEMORY;
-    }
-    err = mysql_session_open(&reader.session, config);
-    if (err == ERR_OK && read_snapshot(&reader, &audit) != 0) {
-        mysql_session_log_error(&reader.session, "mysql.audit_failed", "read", true);
+    if (err == ERR_OK && find_absent(&reader, &absent) != 0) {
+        mysql_session_log_error(&reader.session, "mysql.audit_failed", "look for gaps", true);
         err = ERR_UNAVAILABLE;
     }
-    mysql_session_close(&reader.session);
-    buffer_free(&reader.node);
-    if (err == ERR_OK) {
-        *out = audit;
-    }
+    reader_close(&reader);
     return err;
 }

@@ -4,6 +4,7 @@
 #ifndef SLUICE_STORAGE_MYSQL_CONFIG_H
 #define SLUICE_STORAGE_MYSQL_CONFIG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum mysql_tls {
@@ -22,6 +23,7 @@ struct mysql_config {
     int timeout_ms; /* > 0; bounds connect and each read and write, in whole seconds rounded up */
     enum mysql_tls tls;
     const char *tls_ca; /* file, NULL for the system's */
+    bool must_exist;    /* a missing database is an error, not made */
 };
 
 /*

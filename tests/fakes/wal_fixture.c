@@ -171,7 +171,7 @@ request_new(uint64_t first, uint32_t count, size_t body_size, bool keyed)
 }
 
 void
-request_free(struct request *request)
+request_drop(struct request *request)
 {
     buffer_free(&request->bodies);
     free(request->append.events);
@@ -224,7 +224,7 @@ wal_fixture_append(struct wal_fixture *fixture, uint64_t first, uint32_t count, 
     if (err == ERR_OK) {
         err = request_wait(request);
     }
-    request_free(request);
+    request_drop(request);
     return err;
 }
 

@@ -43,7 +43,7 @@ struct request {
 
 /* COUNT events numbered from FIRST, each with a body of at least BODY_SIZE bytes. */
 struct request *request_new(uint64_t first, uint32_t count, size_t body_size, bool keyed);
-void request_free(struct request *request);
+void request_drop(struct request *request);
 /* The id of event I becomes that of event NUMBER; its content stays what it was. */
 void request_set_key(struct request *request, uint32_t i, uint64_t number);
 enum err request_send(struct request *request, struct wal_fixture *fixture);

@@ -198,7 +198,7 @@ the_audit_counts_this_node_alone_and_all_of_it(void **state)
                          ", 18446744073709551615, 't', 'i', 'n', NOW(), NOW())");
     test_db_do(f->admin,
                "UPDATE replication_offsets SET last_seq = 2500000 WHERE node_id = " NODE_HEX);
-    assert_int_equal(mysql_audit_read(&f->config, f->owner.node_id, &audit), ERR_OK);
+    assert_int_equal(mysql_audit_read(&f->config, f->owner.node_id, 1, &audit), ERR_OK);
     assert_int_equal(audit.rows, 3 + 1);
     assert_int_equal(audit.dead_letters, 1);
     assert_int_equal(audit.partition_count, 1);
@@ -219,9 +219,9 @@ an_audit_without_a_database_says_so(void **state)
     struct mysql_audit audit = {.rows = 42};
 
     nowhere.socket = "/nonexistent/socket";
-    assert_int_equal(mysql_audit_read(&nowhere, f->owner.node_id, &audit), ERR_UNAVAILABLE);
+    assert_int_equal(mysql_audit_read(&nowhere, f->owner.node_id, 1, &audit), ERR_UNAVAILABLE);
     test_db_do(f->admin, "DROP TABLE dead_letters");
-    assert_int_equal(mysql_audit_read(&f->config, f->owner.node_id, &audit), ERR_UNAVAILABLE);
+    assert_int_equal(mysql_audit_read(&f->config, f->owner.node_id, 1, &audit), ERR_UNAVAILABLE);
     assert_int_equal(audit.rows, 42);
 }
 

@@ -130,7 +130,7 @@ lmdb_stop(struct subject *subject)
 static void
 lmdb_close(struct subject *subject)
 {
-    const char *const files[] = {"data.mdb", "lock.mdb", "sluice.lock", "LOCK", "lock"};
+    const char *const files[] = {"data.mdb", "lock.mdb", "sluice.lock"};
 
     wal_close(subject->wal);
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
@@ -232,7 +232,7 @@ request_new(struct subject *subject, uint32_t count, uint64_t first)
             .id = SPAN_LITERAL("id"),
         };
 
-        (void)snprintf(name, sizeof(name), "event-%llu", (unsigned long long)(first + i));
+        (void)snprintf(name, sizeof(name), "event-%llu", (unsigned long long)first + i);
         event.name = span_of(name);
         event_encode(&event, &request->bytes);
         ends[i] = request->bytes.len;

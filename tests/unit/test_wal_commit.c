@@ -59,7 +59,7 @@ append_many(void *arg)
         for (uint32_t i = 0; i < EVENTS_EACH; i++) {
             appender->seqs[r][i] = request->append.events[i].seq;
         }
-        request_free(request);
+        request_drop(request);
     }
     return NULL;
 }
@@ -155,7 +155,7 @@ the_observer_is_told_before_readers_and_before_the_answer(void **state)
     assert_int_equal(request_send(request, fixture), ERR_OK);
     assert_int_equal(request_wait(request), ERR_OK);
     assert_int_equal(observed.events, 5);
-    request_free(request);
+    request_drop(request);
 }
 
 static void
@@ -203,7 +203,7 @@ a_repeat_within_one_append_points_to_the_first(void **state)
     assert_false(request->append.events[3].mismatch);
     assert_int_equal(request->append.events[3].seq, 2);
     assert_int_equal(fixture->journal->ops->durable_seq(fixture->journal->self), 2);
-    request_free(request);
+    request_drop(request);
 }
 
 static void
@@ -232,8 +232,8 @@ a_repeat_within_one_group_points_to_the_first(void **state)
     assert_int_equal(second->append.events[1].seq, 3);
     fixture->journal->ops->stats(fixture->journal->self, &stats);
     assert_int_equal(stats.queued_events, 0);
-    request_free(first);
-    request_free(second);
+    request_drop(first);
+    request_drop(second);
 }
 
 static void
@@ -251,7 +251,7 @@ an_append_of_nothing_but_repeats_stores_nothing(void **state)
         assert_int_equal(request->append.events[i].seq, i + 1);
     }
     assert_int_equal(wal_fixture_count(fixture, 0, 0), 3);
-    request_free(request);
+    request_drop(request);
 }
 
 static void
@@ -270,7 +270,7 @@ ids_the_server_made_are_not_looked_up(void **state)
     fixture->journal->ops->stats(fixture->journal->self, &stats);
     assert_int_equal(stats.durable_seq, 6);
     assert_int_equal(stats.id_window_events, 0);
-    request_free(request);
+    request_drop(request);
 }
 
 static bool
@@ -282,7 +282,7 @@ is_known(struct wal_fixture *fixture, uint64_t number)
     assert_int_equal(request_send(request, fixture), ERR_OK);
     assert_int_equal(request_wait(request), ERR_OK);
     duplicate = request->append.events[0].duplicate;
-    request_free(request);
+    request_drop(request);
     return duplicate;
 }
 
@@ -538,9 +538,9 @@ the_queue_has_a_limit(void **state)
     /* A bulk larger than the whole queue enters when nothing else waits. */
     assert_int_equal(request_send(huge, fixture), ERR_OK);
     assert_int_equal(request_wait(huge), ERR_OK);
-    request_free(huge);
-    request_free(small);
-    request_free(fitting);
+    request_drop(huge);
+    request_drop(small);
+    request_drop(fitting);
 }
 
 static void
@@ -562,14 +562,14 @@ a_stop_commits_what_was_taken_and_refuses_the_rest(void **state)
     for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
         assert_true(requests[i]->answered);
         assert_int_equal(requests[i]->append.result, ERR_OK);
-        request_free(requests[i]);
+        request_drop(requests[i]);
     }
     assert_int_equal(request_send(late, fixture), ERR_CLOSED);
     assert_int_equal(journal->ops->advance(journal->self, 0, 5, &nothing), ERR_CLOSED);
     wal_stop(fixture->wal);
     wal_fixture_restart(fixture);
     assert_int_equal(fixture->journal->ops->durable_seq(fixture->journal->self), 500);
-    request_free(late);
+    request_drop(late);
 }
 
 /* A producer may be held up between its look at the state and its hand-over, for ever so long. */
@@ -605,7 +605,7 @@ a_log_that_never_started_answers_what_it_was_given(void **state)
     assert_int_equal(request_send(request, fixture), ERR_CLOSED);
     fixture->journal->ops->stats(fixture->journal->self, &stats);
     assert_int_equal(stats.queued_events, 0);
-    request_free(request);
+    request_drop(request);
 }
 
 struct racer {
@@ -629,7 +629,7 @@ append_until_closed(void *arg)
             ASSERT(err == ERR_OK);
             racer->stored++;
         }
-        request_free(request);
+        request_drop(request);
         if (err != ERR_OK) {
             ASSERT(err == ERR_CLOSED);
             return NULL;
@@ -714,7 +714,7 @@ groups_are_bounded_but_everything_gets_in(void **state)
         assert_int_equal(request_wait(requests[i]), ERR_OK);
         /* First come, first numbered. */
         assert_int_equal(requests[i]->append.events[0].seq, 1 + i * 10000);
-        request_free(requests[i]);
+        request_drop(requests[i]);
     }
     assert_int_equal(wal_fixture_count(fixture, 0, 0) + wal_fixture_count(fixture, 1, 0), 60000);
 }

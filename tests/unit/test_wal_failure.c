@@ -242,7 +242,7 @@ append_twenty(void *arg)
 
     ASSERT(request_send(request, arg) == ERR_OK);
     ASSERT(request_wait(request) == ERR_FAILED);
-    request_free(request);
+    request_drop(request);
     return NULL;
 }
 
@@ -292,7 +292,7 @@ those_waiting_behind_a_failing_commit_get_an_answer_too(void **state)
     pthread_join(threads[1], NULL);
     assert_int_equal(advancer.err, ERR_FAILED);
     assert_latched(fixture, 10);
-    request_free(first);
+    request_drop(first);
 }
 
 static void
@@ -320,7 +320,7 @@ nothing_is_told_while_the_sync_runs(void **state)
     assert_int_equal(journal->ops->read(journal->self, 0, 0, &limits, &batch), ERR_OK);
     assert_int_equal(batch.count, 5);
     batch_free(&batch);
-    request_free(request);
+    request_drop(request);
 }
 
 static void
@@ -377,7 +377,7 @@ what_queues_up_during_a_sync_is_one_group(void **state)
     atomic_store(&hold_syncs, 0);
     for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
         assert_int_equal(request_wait(requests[i]), ERR_OK);
-        request_free(requests[i]);
+        request_drop(requests[i]);
     }
     wal_stop(fixture->wal);
     metrics_sample_histogram(&text, "g", "", fixture->journal->group_events);

@@ -203,7 +203,7 @@ repeats_are_known_after_a_restart(void **state)
     assert_int_equal(request->append.events[1].seq, 1500);
     assert_false(request->append.events[2].duplicate);
     assert_int_equal(request->append.events[2].seq, 2001);
-    request_free(request);
+    request_drop(request);
 }
 
 static void
@@ -467,7 +467,7 @@ a_flipped_bit_in_a_record_is_named_and_never_served(void **state)
     assert_int_equal(wal_fixture_pending_events(fixture), 19);
     stop_capture(lines);
     buffer_free(&frame);
-    request_free(request);
+    request_drop(request);
 }
 
 static void
@@ -502,7 +502,7 @@ a_flipped_bit_in_a_frame_header_is_named_and_hides_only_its_block(void **state)
     assert_int_equal(read_until_damage(fixture, next).readable, 100 - next);
     stop_capture(lines);
     buffer_free(&frame);
-    request_free(request);
+    request_drop(request);
 }
 
 static void
@@ -534,7 +534,7 @@ a_log_whose_last_numbers_are_unreadable_does_not_open(void **state)
     assert_int_equal(durable(fixture), 6);
     log_to(2);
     buffer_free(&frame);
-    request_free(request);
+    request_drop(request);
 }
 
 static void
@@ -572,7 +572,7 @@ damaged_ids_are_reported_and_the_log_goes_on(void **state)
     wal_fixture_restart(fixture);
     assert_false(log_says(lines, "wal.ids_damaged"));
     stop_capture(lines);
-    request_free(request);
+    request_drop(request);
 }
 
 static void

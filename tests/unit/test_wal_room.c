@@ -440,7 +440,7 @@ known(struct wal_fixture *fixture, uint64_t number)
     assert_int_equal(request_send(request, fixture), ERR_OK);
     assert_int_equal(request_wait(request), ERR_OK);
     duplicate = request->append.events[0].duplicate;
-    request_free(request);
+    request_drop(request);
     return duplicate;
 }
 
