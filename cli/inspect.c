@@ -45,10 +45,13 @@ static enum err
 count_ids(void *arg, struct span key, struct span value)
 {
     uint64_t *ids = arg;
+    uint64_t first = 0;
     uint32_t count = 0;
 
-    (void)key;
-    if (id_block_count(value, &count) == ERR_OK) { /* verify tells of damaged ones */
+    if (key.len == sizeof(first)) {
+        memcpy(&first, key.data, sizeof(first));
+    }
+    if (id_block_count(value, first, &count) == ERR_OK) { /* verify tells of damaged ones */
         *ids += count;
     }
     return ERR_OK;

@@ -143,6 +143,18 @@ id_block_count(struct span block, uint64_t first_seq, uint32_t *count_out)
     return err;
 }
 
+uint64_t
+block_footprint(size_t len, uint64_t page_size)
+{
+    const uint64_t node = 8 + 8 + 2; /* LMDB's node header, the key, the slot in the page */
+    const uint64_t page_header = 16;
+
+    if (len <= BLOCK_MAX) {
+        return node + len;
+    }
+    return node + (page_header + len + page_size - 1) / page_size * page_size;
+}
+
 void
 segment_value_encode(uint64_t first_seq, uint64_t last_seq, uint64_t bytes,
                      uint8_t out[SEGMENT_VALUE_SIZE])
@@ -275,7 +287,7 @@ log_state_encode(const struct log_state *state,
     put_u32(out + 32, state->partitions);
     put_u64(out + 40, state->first_seq);
     for (uint32_t i = 0; i < state->partitions; i++) {
-        put_u64(out + STATE_FIXED_SIZE + 8 * i, state->replicated[i]);
+        put_u64(out + STATE_FIXED_SIZE + (size_t)8 * i, state->replicated[i]);
     }
     put_u32(out, crc32c(0, out + 4, size - 4));
     return size;
@@ -307,7 +319,7 @@ log_state_decode(struct span bytes, struct log_state *out)
     state.epoch = get_u64(raw + 24);
     state.first_seq = get_u64(raw + 40);
     for (uint32_t i = 0; i < state.partitions; i++) {
-        state.replicated[i] = get_u64(raw + STATE_FIXED_SIZE + 8 * i);
+        state.replicated[i] = get_u64(raw + STATE_FIXED_SIZE + (size_t)8 * i);
     }
     *out = state;
     return ERR_OK;

@@ -4,10 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "core/bytes.h"
-
 enum {
-    SEGMENT_VALUE_SIZE = 16,
     INSTANCE_SIZE = 16,
 };
 
@@ -89,17 +86,17 @@ read_segment(void *arg, struct span key, struct span value)
 {
     struct verifier *verifier = arg;
     struct checked_segment segment = {0};
-    uint8_t raw[SEGMENT_VALUE_SIZE];
     size_t count = segment_count(verifier);
 
-    if (key.len != sizeof(segment.first) || value.len != sizeof(raw)) {
+    if (key.len != sizeof(segment.first)) {
         found(verifier, 0, "an entry of the segments has the wrong size");
         return ERR_OK;
     }
     memcpy(&segment.first, key.data, sizeof(segment.first));
-    memcpy(raw, value.data, sizeof(raw));
-    segment.last = get_u64(raw);
-    segment.bytes = get_u64(raw + 8);
+    if (segment_value_decode(segment.first, value, &segment.last, &segment.bytes) != ERR_OK) {
+        found(verifier, segment.first, "the segment that begins here is damaged");
+        return ERR_OK;
+    }
     if (segment.last < segment.first) {
         found(verifier, segment.first, "a segment ends before it begins");
         return ERR_OK;
@@ -131,7 +128,7 @@ count_block(struct verifier *verifier, uint64_t key, size_t size)
         segment->seen_from_first = true;
     }
     if (key >= segment->first) {
-        segment->bytes_seen += size;
+        segment->bytes_seen += block_footprint(size, verifier->out->start.page_size);
     }
 }
 
@@ -145,7 +142,7 @@ check_segments(struct verifier *verifier)
         if (segment->seen_from_first && segment->first > verifier->out->trimmed_to &&
             segment->bytes_seen != segment->bytes && verifier->out->lost.len == 0) {
             found(verifier, segment->first,
-                  "the segment up to %" PRIu64 " holds %" PRIu64 " bytes, not %" PRIu64,
+                  "the segment up to %" PRIu64 " takes %" PRIu64 " bytes, not %" PRIu64,
                   segment->last, segment->bytes_seen, segment->bytes);
         }
         if (segment->last > verifier->out->start.last_seq && segment->first <= segment->last &&

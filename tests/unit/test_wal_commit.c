@@ -587,7 +587,7 @@ an_append_that_comes_after_the_committers_end_is_refused(void **state)
     assert_false(request->answered);
     fixture->journal->ops->stats(fixture->journal->self, &stats);
     assert_int_equal(stats.queued_events, 0);
-    request_free(request);
+    request_drop(request);
 }
 
 static void

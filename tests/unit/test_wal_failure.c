@@ -330,7 +330,7 @@ append_five(void *arg)
 
     ASSERT(request_send(request, arg) == ERR_OK);
     ASSERT(request_wait(request) == ERR_OK);
-    request_free(request);
+    request_drop(request);
 }
 
 /* The watermark has risen when the read looks at it, its snapshot has not. */
