@@ -143,6 +143,18 @@ id_block_count(struct span block, uint64_t first_seq, uint32_t *count_out)
     return err;
 }
 
+uint64_t
+block_footprint(size_t len, uint64_t page_size)
+{
+    const uint64_t page_header = 16;
+    const uint64_t node = 8 + 8 + 2; /* LMDB's node header, the key, the slot in the page */
+
+    if (len <= BLOCK_MAX) {
+        return node + len;
+    }
+    return node + (page_header + len + page_size - 1) / page_size * page_size;
+}
+
 void
 segment_value_encode(uint64_t first_seq, uint64_t last_seq, uint64_t bytes,
                      uint8_t out[SEGMENT_VALUE_SIZE])

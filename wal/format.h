@@ -108,6 +108,13 @@ MUST_CHECK enum err id_block_decode(struct span block, uint64_t first_seq,
 /* Number of entries, for trimming. */
 MUST_CHECK enum err id_block_count(struct span block, uint64_t first_seq, uint32_t *count_out);
 
+/*
+ * Bytes a block of LEN bytes occupies in the file: its share of a leaf page, or overflow pages of
+ * its own. Counted instead of its length so that the retained window is bounded in the same
+ * currency as the log's limit.
+ */
+uint64_t block_footprint(size_t len, uint64_t page_size);
+
 void segment_value_encode(uint64_t first_seq, uint64_t last_seq, uint64_t bytes,
                           uint8_t out[SEGMENT_VALUE_SIZE]);
 MUST_CHECK enum err segment_value_decode(uint64_t first_seq, struct span value,

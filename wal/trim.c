@@ -14,7 +14,6 @@
 #include "wal/wal_internal.h"
 
 enum {
-    LMDB_PAGE_HEADER = 16,
     ID_BLOCKS_PER_TURN = 256,
     SLICES_PER_TURN = 4096,
     ROOM_NONE_US = 1000000, /* after a refusal by LMDB itself nothing is tried for so long */
@@ -101,21 +100,6 @@ pages_of(MDB_txn *txn, MDB_dbi dbi)
 
 /* ---- segments ---- */
 
-/*
- * What a block occupies: its share of a leaf page, or overflow pages of its own. Counted instead of
- * its length so that the retained window is bounded in the same currency as the log's limit.
- */
-static uint64_t
-footprint(const struct wal *wal, size_t len)
-{
-    const uint64_t node = 8 + 8 + 2; /* LMDB's node header, the key, the slot in the page */
-
-    if (len <= BLOCK_MAX) {
-        return node + len;
-    }
-    return node + (LMDB_PAGE_HEADER + len + wal->page_size - 1) / wal->page_size * wal->page_size;
-}
-
 static int
 segment_store(struct wal *wal, MDB_txn *txn, const struct segment *segment)
 {
@@ -192,7 +176,7 @@ load_open(struct wal *wal, MDB_cursor *cursor, uint64_t after_seq)
         if (open.bytes == 0) {
             memcpy(&open.first_seq, key.mv_data, sizeof(open.first_seq));
         }
-        open.bytes += footprint(wal, value.mv_size);
+        open.bytes += block_footprint(value.mv_size, wal->page_size);
     }
     if (rc != MDB_NOTFOUND) {
         return rc;
@@ -254,7 +238,7 @@ segments_note_block(struct wal *wal, MDB_txn *txn, uint64_t first, uint64_t last
 {
     struct segment_list *list = &wal->segments;
     struct segment *open = list->count == 0 ? NULL : segment_at(list, list->count - 1);
-    const uint64_t bytes = footprint(wal, len);
+    const uint64_t bytes = block_footprint(len, wal->page_size);
 
     if (wal->first_block_seq == 0) {
         wal->first_block_seq = first;
