@@ -45,12 +45,13 @@ static enum err
 count_ids(void *arg, struct span key, struct span value)
 {
     uint64_t *ids = arg;
-    uint64_t first = 0;
     uint32_t count = 0;
+    uint64_t first;
 
-    if (key.len == sizeof(first)) {
-        memcpy(&first, key.data, sizeof(first));
+    if (key.len != sizeof(first)) {
+        return ERR_OK;
     }
+    memcpy(&first, key.data, sizeof(first));
     if (id_block_count(value, first, &count) == ERR_OK) { /* verify tells of damaged ones */
         *ids += count;
     }

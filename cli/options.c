@@ -177,6 +177,9 @@ parse_number(const char *text, double *out)
 {
     char *end;
 
+    if (text[strspn(text, "0123456789.eE+-")] != '\0') {
+        return false; /* strtod() also takes blanks, hexadecimal and words */
+    }
     errno = 0;
     *out = strtod(text, &end);
     return end != text && *end == '\0' && errno == 0 && isfinite(*out);
@@ -270,6 +273,15 @@ set_value(struct options *options, const struct option *option, const char *name
     switch (option->type) {
     case TYPE_TEXT:
     case TYPE_SECRET:
+        if (text[0] == '\0' && option->initial != NULL) {
+            buffer_printf(problem, "%s must not be empty", name);
+            return ERR_INVALID;
+        }
+        if (text[0] == '\0') { /* means "none", as an empty variable does */
+            free(*(char **)at);
+            *(char **)at = NULL;
+            return ERR_OK;
+        }
         return set_text(at, text);
     case TYPE_COUNT: {
         const char *rest;
@@ -445,7 +457,10 @@ unescape_percent(char *text)
             }
             hex[0] = text[1];
             hex[1] = text[2];
-            *out++ = (char)strtol(hex, NULL, 16);
+            *out = (char)strtol(hex, NULL, 16);
+            if (*out++ == '\0') {
+                return false; /* the rest would be cut off unseen */
+            }
             text += 2;
         } else {
             *out++ = *text;
@@ -495,6 +510,7 @@ static bool
 parse_authority(struct options *options, const char *at, const char *end)
 {
     const char *user_end = memrchr(at, '@', (size_t)(end - at));
+    const char *host_end = NULL; /* of an address in brackets */
     const char *colon;
 
     if (user_end != NULL) {
@@ -505,7 +521,15 @@ parse_authority(struct options *options, const char *at, const char *end)
         }
         at = user_end + 1;
     }
-    colon = memrchr(at, ':', (size_t)(end - at));
+    if (at < end && *at == '[') { /* an IPv6 address has colons of its own */
+        host_end = memchr(at, ']', (size_t)(end - at));
+        if (host_end == NULL || (host_end + 1 != end && host_end[1] != ':')) {
+            return false;
+        }
+        at++;
+    }
+    colon = memrchr(host_end == NULL ? at : host_end, ':',
+                    (size_t)(end - (host_end == NULL ? at : host_end)));
     if (colon != NULL) {
         const char *rest;
 
@@ -515,7 +539,10 @@ parse_authority(struct options *options, const char *at, const char *end)
         }
         end = colon;
     }
-    return url_part(&options->db_host, at, end);
+    if (host_end == NULL && memchr(at, ':', (size_t)(end - at)) != NULL) {
+        return false;
+    }
+    return url_part(&options->db_host, at, host_end == NULL ? end : host_end);
 }
 
 static bool
@@ -560,12 +587,18 @@ read_password_file(struct options *options, struct buffer *problem)
     char line[1024];
     FILE *file = fopen(options->db_password_file, "re");
     bool good = file != NULL && fgets(line, sizeof(line), file) != NULL;
+    bool whole = good && (strchr(line, '\n') != NULL || fgetc(file) == EOF);
 
     if (file != NULL) {
         fclose(file);
     }
     if (!good) {
-        buffer_printf(problem, "DB_PASSWORD_FILE names a file that cannot be read: %s",
+        buffer_printf(problem, "DB_PASSWORD_FILE names a file that cannot be read or is empty: %s",
+                      options->db_password_file);
+        return ERR_INVALID;
+    }
+    if (!whole) {
+        buffer_printf(problem, "DB_PASSWORD_FILE names a file whose first line is too long: %s",
                       options->db_password_file);
         return ERR_INVALID;
     }
@@ -584,6 +617,11 @@ finish_db(struct options *options, struct buffer *problem)
     if (err == ERR_OK && options->db_url != NULL && !parse_db_url(options)) {
         buffer_printf(problem, "DB_URL must look like mysql://user:pass@host:port/name or "
                                "mysql://user@/name?socket=PATH (tls=required or off, ca=FILE)");
+        return ERR_INVALID;
+    }
+    if (err == ERR_OK && options->db_tls_ca != NULL && !options->db_tls_required) {
+        buffer_append_text(problem, "DB_URL has ca=FILE without tls=required, which would check "
+                                    "nothing");
         return ERR_INVALID;
     }
     if (err == ERR_OK && options_has_db(options)) {

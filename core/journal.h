@@ -52,8 +52,8 @@ struct append {
     void (*done)(struct append *append);
     void *owner; /* done()'s, the journal does not touch it */
     /*
-     * Set before done(): ERR_OK all is durable. ERR_FULL, ERR_FAILED, ERR_CLOSED: surely nothing was
-     * stored. ERR_UNKNOWN: the commit's last write failed; a retry with the same id is safe.
+     * Set before done(): ERR_OK all is durable. ERR_FULL, ERR_FAILED, ERR_CLOSED: surely nothing
+     * was stored. ERR_UNKNOWN: the commit's last write failed; a retry with the same id is safe.
      */
     enum err result;
 };

@@ -146,8 +146,8 @@ id_block_count(struct span block, uint64_t first_seq, uint32_t *count_out)
 uint64_t
 block_footprint(size_t len, uint64_t page_size)
 {
-    const uint64_t node = 8 + 8 + 2; /* LMDB's node header, the key, the slot in the page */
     const uint64_t page_header = 16;
+    const uint64_t node = 8 + 8 + 2; /* LMDB's node header, the key, the slot in the page */
 
     if (len <= BLOCK_MAX) {
         return node + len;

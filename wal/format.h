@@ -109,8 +109,8 @@ MUST_CHECK enum err id_block_decode(struct span block, uint64_t first_seq,
 MUST_CHECK enum err id_block_count(struct span block, uint64_t first_seq, uint32_t *count_out);
 
 /*
- * What a block of LEN bytes occupies: its share of a leaf page, or overflow pages of its own.
- * Segments count this instead of the length, so that the retained window is bounded in the same
+ * Bytes a block of LEN bytes occupies in the file: its share of a leaf page, or overflow pages of
+ * its own. Counted instead of its length so that the retained window is bounded in the same
  * currency as the log's limit.
  */
 uint64_t block_footprint(size_t len, uint64_t page_size);

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "core/bytes.h"
+
 enum {
     INSTANCE_SIZE = 16,
 };
@@ -94,7 +96,7 @@ read_segment(void *arg, struct span key, struct span value)
     }
     memcpy(&segment.first, key.data, sizeof(segment.first));
     if (segment_value_decode(segment.first, value, &segment.last, &segment.bytes) != ERR_OK) {
-        found(verifier, segment.first, "the segment that begins here is damaged");
+        found(verifier, segment.first, "an entry of the segments is damaged");
         return ERR_OK;
     }
     if (segment.last < segment.first) {
@@ -142,7 +144,7 @@ check_segments(struct verifier *verifier)
         if (segment->seen_from_first && segment->first > verifier->out->trimmed_to &&
             segment->bytes_seen != segment->bytes && verifier->out->lost.len == 0) {
             found(verifier, segment->first,
-                  "the segment up to %" PRIu64 " takes %" PRIu64 " bytes, not %" PRIu64,
+                  "the segment up to %" PRIu64 " holds %" PRIu64 " bytes, not %" PRIu64,
                   segment->last, segment->bytes_seen, segment->bytes);
         }
         if (segment->last > verifier->out->start.last_seq && segment->first <= segment->last &&
