@@ -67,7 +67,7 @@ all_connected(const struct server *server)
             return false;
         }
     }
-    return true;
+    return server->deps.replicator_count > 0;
 }
 
 bool
