@@ -92,12 +92,20 @@ $(FUZZ_PROGRAMS): %: %.o $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
+# ---- benchmarks: one program per bench/*.c ----
+BENCH_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard bench/*.c)))
+
+$(BENCH_PROGRAMS): %: %.o $(LIBRARY)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
 .PRECIOUS: $(BUILD)/%.o
 
-.PHONY: unit-programs test-programs fuzz-programs
+.PHONY: unit-programs test-programs fuzz-programs bench-programs
 unit-programs: $(UNIT_PROGRAMS)
 test-programs: $(TEST_PROGRAMS) $(REPLAY_PROGRAMS) ## build what `make test` runs, in this CONFIG
 fuzz-programs: $(FUZZ_PROGRAMS)
+bench-programs: $(BENCH_PROGRAMS) ## build the benchmarks (CONFIG=release to measure)
 
 # ---- what people call; each installs what it lacks ----
 DEPENDENCIES := infra/scripts/dependencies.sh
@@ -135,8 +143,7 @@ fuzz: ## fuzz each input for FUZZ_SECONDS (60), from fuzz/corpus
 .PHONY: bench
 bench: ## measure, beside nginx and Redis
 	@$(DEPENDENCIES) build bench
-	@$(MAKE) --no-print-directory CONFIG=release all
-	@exec bench/run.sh
+	@MAKE="$(MAKE)" bench/run.sh
 
 .PHONY: install
 install: ## install the release build (PREFIX=/usr/local, DESTDIR=)

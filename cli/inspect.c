@@ -46,9 +46,13 @@ count_ids(void *arg, struct span key, struct span value)
 {
     uint64_t *ids = arg;
     uint32_t count = 0;
+    uint64_t first;
 
-    (void)key;
-    if (id_block_count(value, &count) == ERR_OK) { /* verify tells of damaged ones */
+    if (key.len != sizeof(first)) {
+        return ERR_OK;
+    }
+    memcpy(&first, key.data, sizeof(first));
+    if (id_block_count(value, first, &count) == ERR_OK) { /* verify tells of damaged ones */
         *ids += count;
     }
     return ERR_OK;

@@ -29,6 +29,7 @@ enum {
     BATCH_BYTES_MAX = 8 << 20,
     WATCH_INTERVAL_MS = 100,
     TICK_INTERVAL_MS = 5000,
+    IDLE_CHECK_MS = 2000,
 };
 
 struct app {
@@ -160,6 +161,7 @@ start_replicator(struct app *app, uint32_t partition)
         .batch_wait_ms = (int)options->batch_max_ms,
         .backoff_ms = (int)options->db_retry_backoff_ms,
         .backoff_max_ms = (int)options->db_retry_backoff_max_ms,
+        .idle_check_ms = IDLE_CHECK_MS,
     };
     struct replicator *replicator;
     struct sink sink;

@@ -52,8 +52,8 @@ struct append {
     void (*done)(struct append *append);
     void *owner; /* done()'s, the journal does not touch it */
     /*
-     * Set before done(): ERR_OK all is durable. ERR_FULL, ERR_FAILED: surely nothing was stored.
-     * ERR_UNKNOWN: the commit's last write failed; a retry with the same id is safe.
+     * Set before done(): ERR_OK all is durable. ERR_FULL, ERR_FAILED, ERR_CLOSED: surely nothing
+     * was stored. ERR_UNKNOWN: the commit's last write failed; a retry with the same id is safe.
      */
     enum err result;
 };
@@ -130,7 +130,7 @@ struct journal_ops {
 
     /*
      * Waits until durable_seq >= SEQ: ERR_OK; ERR_TIMEOUT after TIMEOUT_MS (negative: no limit);
-     * ERR_CLOSED once journal_wake_all() or a stop has been called.
+     * ERR_CLOSED when the journal is stopping or has failed.
      */
     enum err (*wait_durable)(void *self, uint64_t seq, int timeout_ms);
 
@@ -148,7 +148,8 @@ struct journal_ops {
     /*
      * Notes durably that PARTITION is in the sink up to TO_SEQ and folds DELTA into the log's own
      * history of slices, in one commit; frees space for trimming. Waits for the commit. Works also
-     * when the log is full. Thread: that partition's replicator.
+     * when the log is full. ERR_FULL: nothing was noted, and the same may be asked again later;
+     * ERR_CLOSED stopping; ERR_FAILED or ERR_UNKNOWN latched. Thread: that partition's replicator.
      */
     enum err (*advance)(void *self, uint32_t partition, uint64_t to_seq,
                         const struct slice_set *delta);

@@ -53,7 +53,8 @@ struct replicator {
     bool unreachable;  /* the last answer of position() or recover() was not a usable one */
     bool hurry;        /* stopping: do not wait for fuller batches */
     bool has_due;
-    int64_t due_us; /* when a batch that is not full is sent all the same */
+    int64_t due_us;   /* when a batch that is not full is sent all the same */
+    int64_t asked_us; /* when an idle partition last asked its sink */
     uint64_t random;
     bool has_logged_retry;
     int64_t logged_retry_us;
@@ -708,6 +709,33 @@ wait_for_more_ms(struct replicator *r, uint64_t lag)
     return (int)((r->due_us - now_us + 999) / 1000);
 }
 
+/*
+ * Nothing to send. An idle partition would never notice that its sink is gone, was put back in time
+ * or taken over, so it asks for the offset now and then.
+ */
+static int
+idle_step(struct replicator *r)
+{
+    int64_t now_us = clock_monotonic_us(r->clock);
+    uint64_t stored = 0;
+    enum err err = ERR_OK;
+
+    if (r->config.idle_check_ms <= 0 ||
+        now_us - r->asked_us < (int64_t)r->config.idle_check_ms * 1000) {
+        return -1;
+    }
+    r->asked_us = now_us;
+    err = r->sink.ops->position(r->sink.self, &stored);
+    if (err != ERR_OK) {
+        return sink_failed(r, err);
+    }
+    r->now.connected_us = clock_wall_us(r->clock);
+    if (stored != r->now.offset) {
+        return reconnect_now(r, "offset moved while idle", ERR_UNKNOWN);
+    }
+    return -1;
+}
+
 /* Reads the next batch to send; sending it is the next step. */
 static int
 next_batch_step(struct replicator *r)
@@ -722,7 +750,7 @@ next_batch_step(struct replicator *r)
         ASSERT(!replaying);
         r->has_due = false;
         note_progress(r);
-        return -1;
+        return idle_step(r);
     }
     if (!replaying) {
         int wait_ms = wait_for_more_ms(r, lag);

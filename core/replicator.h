@@ -54,6 +54,7 @@ struct replicator_config {
     int batch_wait_ms;  /* a batch that is not full waits this long for more; 0: not at all */
     int backoff_ms;     /* > 0; first wait after a failure; doubles, with full jitter ... */
     int backoff_max_ms; /* ... up to this; below backoff_ms it means backoff_ms */
+    int idle_check_ms;  /* with nothing to send the sink is asked this often; 0: never */
 };
 
 struct replicator_status {

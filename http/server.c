@@ -15,8 +15,12 @@
 #include "core/log.h"
 #include "http/internal.h"
 
+/*
+ * SHARED: SO_REUSEPORT, so that each loop has a listener of its own and the kernel deals
+ * connections out. Alone it would also let a second server take the same port unnoticed.
+ */
 static int
-open_listener(const struct addrinfo *address)
+open_listener(const struct addrinfo *address, bool shared)
 {
     int on = 1;
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -24,10 +28,9 @@ open_listener(const struct addrinfo *address)
     if (fd < 0) {
         return -1;
     }
-    /* SO_REUSEPORT: each loop has a listener of its own and the kernel deals connections out.
-     * Accepted sockets inherit TCP_NODELAY. */
+    /* Accepted sockets inherit TCP_NODELAY. */
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0 ||
+        (shared && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0) ||
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0 ||
         bind(fd, address->ai_addr, address->ai_addrlen) != 0) {
         int saved = errno;
@@ -54,9 +57,9 @@ bound_port(int fd)
     return narrow_u16(strtoul(port, NULL, 10));
 }
 
-/* A listening-to-be socket on the server's address; the first one settles the port. -1: logged. */
+/* A socket bound to the server's address; the first one settles the port. -1: logged. */
 static int
-bind_one(struct server *server)
+bind_one(struct server *server, bool shared)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC,
                              .ai_socktype = SOCK_STREAM,
@@ -71,7 +74,7 @@ bind_one(struct server *server)
     rc = getaddrinfo(server->config.host, port, &hints, &found);
     why = rc == 0 ? NULL : gai_strerror(rc);
     for (struct addrinfo *a = found; a != NULL && fd < 0; a = a->ai_next) {
-        fd = open_listener(a);
+        fd = open_listener(a, shared);
     }
     if (fd < 0) {
         log_error("http.bind_failed", LOG_STR("host", server->config.host),
@@ -89,8 +92,19 @@ bind_one(struct server *server)
 static enum err
 open_loops(struct server *server)
 {
+    bool shared = server->config.threads > 1;
+
+    if (shared) {
+        /* One socket that shares with nobody first: it fails when the port is somebody else's. */
+        int probe = bind_one(server, false);
+
+        if (probe < 0) {
+            return ERR_IO;
+        }
+        (void)close(probe);
+    }
     for (uint32_t i = 0; i < server->config.threads; i++) {
-        int fd = bind_one(server);
+        int fd = bind_one(server, shared);
         enum err err;
 
         if (fd < 0) {

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "storage/mysql_errors.h"
 
@@ -17,7 +18,8 @@
  * before the next transaction.
  */
 enum {
-    SESSION_SILENCE_MAX_S = 60
+    SESSION_SILENCE_MAX_S = 60,
+    REFUSAL_LOG_INTERVAL_US = 30000000,
 };
 
 void
@@ -169,6 +171,21 @@ set_up(struct mysql_session *session, const struct mysql_config *config)
     return number;
 }
 
+/* A database that stays away is one fact, not one per attempt. */
+static void
+note_refusal(struct mysql_session *session)
+{
+    const int64_t now_us = clock_monotonic_us(clock_system());
+    const unsigned number = mysql_errno(session->mysql);
+
+    if (number != session->refused_number ||
+        now_us - session->refused_logged_us >= REFUSAL_LOG_INTERVAL_US) {
+        session->refused_number = number;
+        session->refused_logged_us = now_us;
+        mysql_session_log_error(session, "mysql.unavailable", "connect", true);
+    }
+}
+
 enum err
 mysql_session_open(struct mysql_session *session, const struct mysql_config *config)
 {
@@ -180,6 +197,7 @@ mysql_session_open(struct mysql_session *session, const struct mysql_config *con
         }
         if (connect_to(session->mysql, config, config->database)) {
             if (set_up(session, config) == 0) {
+                session->refused_number = 0;
                 return ERR_OK;
             }
             break;
@@ -191,7 +209,7 @@ mysql_session_open(struct mysql_session *session, const struct mysql_config *con
         mysql_session_close(session);
         create_database(config);
     }
-    mysql_session_log_error(session, "mysql.unavailable", "connect", true);
+    note_refusal(session);
     mysql_session_close(session);
     return ERR_UNAVAILABLE;
 }
@@ -202,7 +220,9 @@ mysql_session_close(struct mysql_session *session)
     if (session->mysql != NULL) {
         mysql_close(session->mysql);
     }
-    *session = (struct mysql_session){0};
+    session->mysql = NULL;
+    session->packet_max = 0;
+    session->flush_each_commit = false;
 }
 
 /* A call that failed without a number must not look like success. */

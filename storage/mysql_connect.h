@@ -20,14 +20,17 @@
 #include "storage/mysql_config.h"
 
 struct mysql_session {
-    MYSQL *mysql;           /* NULL while not connected */
-    uint64_t packet_max;    /* max_allowed_packet: the longest statement, in bytes */
-    bool flush_each_commit; /* innodb_flush_log_at_trx_commit is 1: a commit survives power loss */
+    MYSQL *mysql;            /* NULL while not connected */
+    uint64_t packet_max;     /* max_allowed_packet: the longest statement, in bytes */
+    bool flush_each_commit;  /* innodb_flush_log_at_trx_commit is 1: a commit survives power loss */
+    unsigned refused_number; /* why the last connection was refused, 0 when it was not ... */
+    int64_t refused_logged_us; /* ... and when that was logged */
 };
 
 /*
  * Connects, makes the database when it is missing (unless config->must_exist), sets the session up.
- * ERR_UNAVAILABLE, logged with the server's number, leaves *SESSION closed.
+ * ERR_UNAVAILABLE leaves *SESSION closed; it is logged with the server's number, the same number
+ * every 30 s at most.
  */
 MUST_CHECK enum err mysql_session_open(struct mysql_session *session,
                                        const struct mysql_config *config);

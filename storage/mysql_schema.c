@@ -9,7 +9,8 @@
  * deep. Events are checked when they arrive and may be deeper, so on MariaDB the column is the bare
  * text.
  * - events has its own order as primary key; the one random key, dedupe_key, is NULL unless
- *   the client chose the id, and NULLs of a unique key cost next to nothing.
+ *   the client chose the id, and NULLs of a unique key cost next to nothing. by_name is what
+ * reading raw events needs; it costs about an eighth of the insert rate, the random key a quarter.
  */
 #include "storage/mysql_schema.h"
 
@@ -49,7 +50,8 @@ static const char *const MIGRATION_1[] = {
     "created_at DATETIME(6) NOT NULL,"
     "dedupe_key BINARY(16) NULL,"
     "PRIMARY KEY (node_id, seq),"
-    "UNIQUE KEY dedupe_key (dedupe_key)" TABLE_OPTIONS,
+    "UNIQUE KEY dedupe_key (dedupe_key),"
+    "KEY by_name (tenant_id, event_name, occurred_at)" TABLE_OPTIONS,
 
     /* stored + dead + duplicates = how many of the partition's sequence numbers were applied. */
     "CREATE TABLE IF NOT EXISTS replication_offsets ("

@@ -251,9 +251,16 @@ take_over(struct mysql_sink *sink, const struct offset_row *row)
     return sql->failed ? MYSQL_NUMBER_UNKNOWN : run(sink, NULL);
 }
 
-/* The transaction of position(), between its begin and COMMIT. */
+static bool
+is_ours(const struct mysql_sink *sink, const struct offset_row *row)
+{
+    return row->exists && row->epoch == sink->owner.epoch &&
+           memcmp(row->instance, sink->owner.instance, sizeof row->instance) == 0;
+}
+
+/* The transaction of position(), between its begin and COMMIT. Asked again it writes nothing. */
 static enum err
-lock_and_take_over(struct mysql_sink *sink, uint64_t *seq_out)
+lock_and_take_over(struct mysql_sink *sink, uint64_t *seq_out, bool *taken_out)
 {
     struct offset_row row;
     unsigned number;
@@ -270,10 +277,13 @@ lock_and_take_over(struct mysql_sink *sink, uint64_t *seq_out)
             return err;
         }
     }
-    number = take_over(sink, &row);
-    if (number != 0) {
-        (void)fail(sink, number, "take over");
-        return ERR_UNAVAILABLE;
+    *taken_out = !is_ours(sink, &row);
+    if (*taken_out) {
+        number = take_over(sink, &row);
+        if (number != 0) {
+            (void)fail(sink, number, "take over");
+            return ERR_UNAVAILABLE;
+        }
     }
     *seq_out = row.last_seq;
     return ERR_OK;
@@ -284,13 +294,14 @@ mysql_sink_position(void *self, uint64_t *seq_out)
 {
     struct mysql_sink *sink = self;
     uint64_t seq = 0;
+    bool taken = false;
     unsigned number;
     enum err err = begin(sink);
 
     if (err != ERR_OK) {
         return err;
     }
-    err = lock_and_take_over(sink, &seq);
+    err = lock_and_take_over(sink, &seq, &taken);
     if (err != ERR_OK) {
         rollback(sink);
         return err;
@@ -302,8 +313,10 @@ mysql_sink_position(void *self, uint64_t *seq_out)
         drop(sink);
         return ERR_UNAVAILABLE;
     }
-    log_info("mysql.position", LOG_U64("partition", sink->partition), LOG_U64("seq", seq),
-             LOG_U64("epoch", sink->owner.epoch), LOG_END);
+    if (taken) {
+        log_info("mysql.position", LOG_U64("partition", sink->partition), LOG_U64("seq", seq),
+                 LOG_U64("epoch", sink->owner.epoch), LOG_END);
+    }
     *seq_out = seq;
     return ERR_OK;
 }
@@ -919,6 +932,7 @@ static enum err
 mysql_sink_recover(void *self, struct batch *batch)
 {
     struct mysql_sink *sink = self;
+    struct offset_row row;
     unsigned number;
 
     if (connect_sink(sink) != ERR_OK) {
@@ -932,11 +946,16 @@ mysql_sink_recover(void *self, struct batch *batch)
     if (number == 0) {
         number = mark_found(sink, "events", batch, OUTCOME_STORED);
     }
+    if (number == 0) {
+        number = read_offset(sink, false, &row);
+    }
     if (number != 0) {
         (void)fail(sink, number, "recover");
         return ERR_UNAVAILABLE;
     }
-    return ERR_OK;
+    /* A database put back meanwhile lacks rows that were never repeats. It can only have happened
+     * before this connection, so the offset speaks for what was read above. */
+    return row.last_seq >= batch->to_seq ? ERR_OK : ERR_UNAVAILABLE;
 }
 
 /* ---- life ---- */
@@ -984,6 +1003,7 @@ mysql_sink_new(struct sink *out, const struct mysql_config *config, const struct
              partition);
     snprintf(sink->identity, sizeof sink->identity, "%s,", hex.data);
     buffer_free(&hex);
-    *out = (struct sink){&MYSQL_SINK_OPS, sink};
+    out->ops = &MYSQL_SINK_OPS;
+    out->self = sink;
     return ERR_OK;
 }

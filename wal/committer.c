@@ -60,6 +60,10 @@ wal_append(void *self, struct append *append)
     }
     head = atomic_load(&wal->inbox);
     do {
+        if (head == &wal->inbox_closed) {
+            atomic_fetch_sub(&wal->queued_events, append->count);
+            return ERR_CLOSED;
+        }
         append->next = head;
     } while (!atomic_compare_exchange_weak(&wal->inbox, &head, append));
     return ERR_OK;
@@ -94,6 +98,18 @@ take_inbox(struct wal *wal)
     return oldest;
 }
 
+/*
+ * Ends the handing over if nothing is waiting. Afterwards no append can enter, so none is ever left
+ * without an answer, however a producer races with the stop.
+ */
+static bool
+close_inbox(struct wal *wal)
+{
+    struct append *empty = NULL;
+
+    return atomic_compare_exchange_strong(&wal->inbox, &empty, &wal->inbox_closed);
+}
+
 static void
 push(struct group *group, struct append *append)
 {
@@ -118,7 +134,7 @@ answer(struct wal *wal, struct append *append, enum err result)
     append->done(append);
 }
 
-static void
+void
 answer_all(struct wal *wal, struct append *first, enum err result)
 {
     while (first != NULL) {
@@ -129,7 +145,7 @@ answer_all(struct wal *wal, struct append *first, enum err result)
     }
 }
 
-static void
+void
 answer_advances(struct wal *wal, struct advance_request *first, enum err err)
 {
     if (first == NULL) {
@@ -157,7 +173,7 @@ wal_advance(void *self, uint32_t partition, uint64_t to_seq, const struct slice_
     pthread_mutex_lock(&wal->lock);
     if (atomic_load(&wal->failed) || !wal->started) {
         pthread_mutex_unlock(&wal->lock);
-        return ERR_FAILED;
+        return atomic_load(&wal->failed) ? ERR_FAILED : ERR_CLOSED;
     }
     request.next = wal->advances;
     wal->advances = &request;
@@ -347,6 +363,36 @@ put_ids(struct wal *wal, MDB_txn *txn)
     return trim_ids(wal, txn);
 }
 
+/*
+ * Adds the stored slice of KEY to *SUM. A damaged one is reported and counts as empty: it can no
+ * longer be read by anybody, and the log must not stop for a figure that MySQL holds as well.
+ */
+static int
+add_stored_slice(struct wal *wal, MDB_txn *txn, MDB_val key, struct slice *sum)
+{
+    struct slice_key stored;
+    struct span encoded;
+    MDB_val value;
+    enum err err;
+    int rc = mdb_get(txn, wal->slices, &key, &value);
+
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? 0 : rc;
+    }
+    err = slice_value_decode(span_of_val(key), span_of_val(value), &stored, &encoded);
+    if (err == ERR_OK) {
+        err = slice_decode_add(encoded, sum);
+    }
+    if (err == ERR_NO_MEMORY) {
+        return ENOMEM;
+    }
+    if (err != ERR_OK) {
+        log_error("wal.slice_damaged", LOG_I64("minute", slice_key_minute(span_of_val(key))),
+                  LOG_ERR(err), LOG_END);
+    }
+    return 0;
+}
+
 /* Adds one slice of a replicated batch to the log's own history. */
 static int
 fold_slice(struct wal *wal, MDB_txn *txn, const struct slice_set_entry *entry)
@@ -355,40 +401,29 @@ fold_slice(struct wal *wal, MDB_txn *txn, const struct slice_set_entry *entry)
     MDB_val key = val_of(raw_key, sizeof(raw_key));
     MDB_val value;
     struct slice sum = {0};
-    struct slice_key stored;
-    struct span encoded;
-    enum err err = ERR_OK;
+    enum err err;
     int rc;
 
     slice_key_encode(&entry->key, raw_key);
-    rc = mdb_get(txn, wal->slices, &key, &value);
-    if (rc == 0) {
-        err = slice_value_decode(span_of_val(key), span_of_val(value), &stored, &encoded);
-        if (err == ERR_OK) {
-            err = slice_decode_add(encoded, &sum);
-        }
-        if (err != ERR_OK) {
-            log_error("wal.slice_corrupt", LOG_I64("minute", entry->key.minute), LOG_ERR(err),
-                      LOG_END);
-        }
-    } else if (rc != MDB_NOTFOUND) {
-        return rc;
+    rc = add_stored_slice(wal, txn, key, &sum);
+    if (rc != 0) {
+        goto clear;
     }
-    if (err == ERR_OK) {
-        err = slice_add(&sum, &entry->slice);
-    }
+    err = slice_add(&sum, &entry->slice);
     if (err == ERR_OK) {
         buffer_clear(&wal->scratch, GROUP_BYTES_MAX);
         slice_value_encode(&entry->key, &sum, &wal->scratch);
         err = wal->scratch.failed ? ERR_NO_MEMORY : ERR_OK;
     }
-    slice_clear(&sum);
     if (err != ERR_OK) {
-        return err == ERR_NO_MEMORY ? ENOMEM : MDB_CORRUPTED;
+        rc = err == ERR_NO_MEMORY ? ENOMEM : MDB_CORRUPTED;
+        goto clear;
     }
-    key = val_of(raw_key, sizeof(raw_key));
     value = val_of(wal->scratch.data, wal->scratch.len);
-    return mdb_put(txn, wal->slices, &key, &value, 0);
+    rc = mdb_put(txn, wal->slices, &key, &value, 0);
+clear:
+    slice_clear(&sum);
+    return rc;
 }
 
 static int
@@ -416,7 +451,12 @@ put_advances(struct wal *wal, MDB_txn *txn, const struct group *group)
         }
         wal->state.replicated[request->partition] = request->to_seq;
     }
-    return group->advances == NULL ? 0 : put_state(wal, txn);
+    if (group->advances != NULL) {
+        int rc = trim_slices(wal, txn);
+
+        return rc != 0 ? rc : put_state(wal, txn);
+    }
+    return 0;
 }
 
 /* ---- commit and its failures ---- */
@@ -450,79 +490,99 @@ latch_failed(struct wal *wal, const char *step, int rc, enum err outcome)
     return outcome;
 }
 
-/* What a transaction changes in memory beside the segments, so that one not committed can be taken
- * back. */
+/* What a transaction changes in memory, beside what is read back from the log itself. */
 struct undo {
     uint64_t next_seq;
-    uint32_t ids_on_disk;
     struct log_state state;
 };
 
-/* After an aborted transaction memory follows the log again. Rare, so the segments are simply
- * re-read. */
+/* After an aborted transaction memory follows the log again. Rare, so the rest is simply re-read.
+ */
 static enum err
 undo_group(struct wal *wal, const struct undo *undo)
 {
     MDB_txn *txn = NULL;
-    int rc;
+    enum err err;
 
     wal->next_seq = undo->next_seq;
-    wal->ids_on_disk = undo->ids_on_disk;
     wal->state = undo->state;
-    id_window_undo(wal->window, narrow_u32(wal->new_id_count));
     wal->new_id_count = 0;
     buffer_clear(&wal->block, GROUP_BYTES_MAX);
-    segment_list_free(&wal->segments);
-    rc = mdb_txn_begin(wal->env, NULL, MDB_RDONLY, &txn);
-    if (rc == 0) {
-        rc = segments_load(wal, txn);
-        mdb_txn_abort(txn);
+    if (mdb_txn_begin(wal->env, NULL, MDB_RDONLY, &txn) != 0) {
+        return ERR_IO;
     }
-    return rc == 0 ? ERR_OK : ERR_IO;
+    err = segments_load(wal, txn) == 0 ? ids_load(wal, txn) : ERR_IO;
+    mdb_txn_abort(txn);
+    return err;
 }
 
-/* One transaction with all of GROUP. ERR_FULL: nothing changed, in memory either. */
+/* True for an error that says "this much does not fit", before anything reached the disk. */
+static bool
+is_refusal(int rc, bool committing)
+{
+    return rc == MDB_MAP_FULL || rc == MDB_TXN_FULL || (rc == ENOMEM && !committing);
+}
+
+/* Everything GROUP changes, inside TXN. *STEP names what failed. */
+static int
+write_group(struct wal *wal, MDB_txn *txn, const struct group *group, const char **step)
+{
+    int rc;
+
+    wal->new_id_count = 0;
+    *step = "advance";
+    rc = put_advances(wal, txn, group);
+    if (rc == 0) {
+        *step = "trim";
+        /* Always more than the group adds, or a log under load would grow although replicated. */
+        rc = trim_some(wal, txn, TRIM_BLOCKS_PER_TURN + narrow_u32(group->bytes / (BLOCK_MAX / 2)));
+    }
+    if (rc == 0) {
+        *step = "append";
+        rc = put_events(wal, txn, group);
+    }
+    if (rc == 0) {
+        *step = "ids";
+        rc = put_ids(wal, txn);
+    }
+    return rc;
+}
+
+/*
+ * One transaction with all of GROUP. ERR_FULL: nothing changed, in memory either, and for a moment
+ * the log counts as full.
+ */
 static enum err
 commit_group(struct wal *wal, const struct group *group)
 {
     const char *step = "begin";
-    const struct undo undo = {wal->next_seq, wal->ids_on_disk, wal->state};
+    const struct undo undo = {wal->next_seq, wal->state};
     MDB_txn *txn = NULL;
+    bool committing = false;
+    uint64_t bytes;
     int rc;
 
-    wal->new_id_count = 0;
     rc = mdb_txn_begin(wal->env, NULL, 0, &txn);
     if (rc != 0) {
         return latch_failed(wal, step, rc, ERR_FAILED);
     }
-    step = "advance";
-    rc = put_advances(wal, txn, group);
+    rc = write_group(wal, txn, group, &step);
     if (rc == 0) {
-        step = "trim";
-        rc = trim_some(wal, txn, TRIM_BLOCKS_PER_TURN);
-    }
-    if (rc == 0) {
-        step = "append";
-        rc = put_events(wal, txn, group);
-    }
-    if (rc == 0) {
-        step = "ids";
-        rc = put_ids(wal, txn);
-    }
-    if (rc == 0) {
-        room_update(wal, txn);
+        bytes = log_bytes(wal, txn);
         step = "commit";
+        committing = true;
         rc = mdb_txn_commit(txn); /* frees txn whatever it returns */
-        txn = NULL;
+        if (rc == 0) {
+            room_update(wal, bytes);
+            return ERR_OK;
+        }
+    } else {
+        mdb_txn_abort(txn);
     }
-    if (rc == 0) {
-        return ERR_OK;
-    }
-    mdb_txn_abort(txn);
-    if ((rc == MDB_MAP_FULL || rc == MDB_TXN_FULL || rc == ENOMEM) && group->first != NULL &&
-        undo_group(wal, &undo) == ERR_OK) {
+    if (is_refusal(rc, committing) && undo_group(wal, &undo) == ERR_OK) {
         log_warn("wal.group_refused", LOG_STR("step", step), LOG_STR("cause", mdb_strerror(rc)),
-                 LOG_END);
+                 LOG_U64("events", group->events), LOG_END);
+        room_none(wal);
         return ERR_FULL;
     }
     return latch_failed(wal, step, rc, outcome_of_failed_commit(wal));
@@ -548,10 +608,7 @@ publish(struct wal *wal, const struct group *group)
     for (uint32_t p = 0; p < wal->state.partitions; p++) {
         atomic_store_explicit(&wal->replicated[p], wal->state.replicated[p], memory_order_release);
     }
-    atomic_store_explicit(
-        &wal->oldest_seq,
-        wal->segments.count == 0 ? 0 : wal->segments.ring[wal->segments.head].first_seq,
-        memory_order_relaxed);
+    atomic_store_explicit(&wal->oldest_seq, wal->first_block_seq, memory_order_release);
     atomic_store_explicit(&wal->id_count, id_window_count(wal->window), memory_order_relaxed);
     atomic_store(&wal->durable_seq, durable);
     wake_durable_waiters(wal, durable);
@@ -563,14 +620,11 @@ run_group(struct wal *wal, struct group *group)
     int64_t began_us = clock_monotonic_us(wal->config.clock);
     enum err err = commit_group(wal, group);
 
-    if (err == ERR_FULL) {
-        /* Appends did not fit: progress of the replicators is what makes room again. */
+    if (err == ERR_FULL && group->first != NULL) {
+        /* The appends did not fit; progress and trimming alone are what makes room again. */
         answer_all(wal, group->first, ERR_FULL);
-        group->first = NULL;
-        err = ERR_OK;
-        if (group->advances != NULL) {
-            err = commit_group(wal, group);
-        }
+        *group = (struct group){.advances = group->advances};
+        err = commit_group(wal, group);
     }
     if (err == ERR_OK) {
         publish(wal, group);
@@ -614,25 +668,24 @@ take_advances(struct wal *wal)
     return first;
 }
 
-/* Sleeps until there is something to do. A full or trimming log is looked at again after a while.
- */
+/* Sleeps until there is something to do. A full log is looked at again after a second at the
+ * latest, however often refused producers kick. */
 static void
 wait_for_work(struct wal *wal)
 {
     struct timespec until;
+    int rc = 0;
 
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec++;
     pthread_mutex_lock(&wal->lock);
     atomic_store(&wal->sleeping, true);
-    while (atomic_load(&wal->inbox) == NULL && wal->advances == NULL &&
+    while (rc != ETIMEDOUT && atomic_load(&wal->inbox) == NULL && wal->advances == NULL &&
            !atomic_load(&wal->stopping)) {
-        if (!atomic_load(&wal->full)) {
+        if (atomic_load(&wal->full)) {
+            rc = pthread_cond_timedwait(&wal->wake, &wal->lock, &until);
+        } else {
             pthread_cond_wait(&wal->wake, &wal->lock);
-            continue;
-        }
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec++;
-        if (pthread_cond_timedwait(&wal->wake, &wal->lock, &until) == ETIMEDOUT) {
-            break;
         }
     }
     atomic_store(&wal->sleeping, false);
@@ -643,14 +696,10 @@ wait_for_work(struct wal *wal)
 static void
 look_for_room(struct wal *wal)
 {
-    MDB_txn *txn = NULL;
     int dead = 0;
 
     mdb_reader_check(wal->env, &dead);
-    if (mdb_txn_begin(wal->env, NULL, MDB_RDONLY, &txn) == 0) {
-        room_update(wal, txn);
-        mdb_txn_abort(txn);
-    }
+    room_update(wal, atomic_load_explicit(&wal->live_bytes, memory_order_relaxed));
 }
 
 void *
@@ -661,7 +710,6 @@ committer_run(void *self)
 
     for (;;) {
         struct group group = {0};
-        bool stopping = atomic_load(&wal->stopping);
 
         if (backlog == NULL) {
             backlog = take_inbox(wal);
@@ -673,7 +721,8 @@ committer_run(void *self)
             answer_advances(wal, group.advances, ERR_FAILED);
         } else {
             fill_group(wal, &backlog, &group);
-            if (group.first != NULL || group.advances != NULL || trim_is_due(wal)) {
+            if (group.first != NULL || group.advances != NULL ||
+                (trim_is_due(wal) && !room_is_none(wal))) {
                 run_group(wal, &group);
                 continue;
             }
@@ -684,8 +733,7 @@ committer_run(void *self)
         if (backlog != NULL) {
             continue;
         }
-        /* STOPPING was read before the inbox: everything handed over before it has been taken. */
-        if (stopping && atomic_load(&wal->inbox) == NULL) {
+        if (atomic_load(&wal->stopping) && close_inbox(wal)) {
             break;
         }
         wait_for_work(wal);

@@ -52,6 +52,22 @@ frame_next(struct span *rest, struct frame *out, uint64_t *seq_out)
     return ERR_OK;
 }
 
+/* Checksum of a database value together with its key: LMDB's pages have none of their own. */
+static uint32_t
+value_crc(const void *key, size_t key_len, const void *bytes, size_t len)
+{
+    return crc32c(crc32c(0, key, key_len), bytes, len);
+}
+
+static uint32_t
+seq_value_crc(uint64_t key, const void *bytes, size_t len)
+{
+    uint8_t raw[8];
+
+    put_u64(raw, key);
+    return value_crc(raw, sizeof(raw), bytes, len);
+}
+
 size_t
 id_block_encode(const struct id_entry *entries, size_t count, uint8_t out[BLOCK_MAX])
 {
@@ -67,18 +83,18 @@ id_block_encode(const struct id_entry *entries, size_t count, uint8_t out[BLOCK_
     }
     put_u16(out + 4, FORMAT_VERSION);
     put_u16(out + 6, narrow_u16(count));
-    put_u32(out, crc32c(0, out + 4, size - 4));
+    put_u32(out, seq_value_crc(entries[0].seq, out + 4, size - 4));
     return size;
 }
 
 static enum err
-id_block_check(struct span block, uint8_t header[ID_BLOCK_HEADER_SIZE])
+id_block_check(struct span block, uint64_t first_seq, uint8_t header[ID_BLOCK_HEADER_SIZE])
 {
     if (block.len < ID_BLOCK_HEADER_SIZE) {
         return ERR_CORRUPT;
     }
     memcpy(header, block.data, ID_BLOCK_HEADER_SIZE);
-    if (get_u32(header) != crc32c(0, block.data + 4, block.len - 4)) {
+    if (get_u32(header) != seq_value_crc(first_seq, block.data + 4, block.len - 4)) {
         return ERR_CORRUPT;
     }
     if (get_u16(header + 4) != FORMAT_VERSION) {
@@ -95,12 +111,13 @@ id_block_decode(struct span block, uint64_t first_seq,
                 void (*fn)(void *arg, const struct id_entry *entry), void *arg)
 {
     uint8_t header[ID_BLOCK_HEADER_SIZE];
-    enum err err = id_block_check(block, header);
-    const char *at = block.data + ID_BLOCK_HEADER_SIZE;
+    enum err err = id_block_check(block, first_seq, header);
+    const char *at;
 
     if (err != ERR_OK) {
         return err;
     }
+    at = block.data + ID_BLOCK_HEADER_SIZE;
     for (uint16_t i = get_u16(header + 6); i > 0; i--, at += ID_ENTRY_SIZE) {
         uint8_t raw[ID_ENTRY_SIZE];
         struct id_entry entry;
@@ -115,15 +132,55 @@ id_block_decode(struct span block, uint64_t first_seq,
 }
 
 enum err
-id_block_count(struct span block, uint32_t *count_out)
+id_block_count(struct span block, uint64_t first_seq, uint32_t *count_out)
 {
     uint8_t header[ID_BLOCK_HEADER_SIZE];
-    enum err err = id_block_check(block, header);
+    enum err err = id_block_check(block, first_seq, header);
 
     if (err == ERR_OK) {
         *count_out = get_u16(header + 6);
     }
     return err;
+}
+
+uint64_t
+block_footprint(size_t len, uint64_t page_size)
+{
+    const uint64_t page_header = 16;
+    const uint64_t node = 8 + 8 + 2; /* LMDB's node header, the key, the slot in the page */
+
+    if (len <= BLOCK_MAX) {
+        return node + len;
+    }
+    return node + (page_header + len + page_size - 1) / page_size * page_size;
+}
+
+void
+segment_value_encode(uint64_t first_seq, uint64_t last_seq, uint64_t bytes,
+                     uint8_t out[SEGMENT_VALUE_SIZE])
+{
+    put_u32(out + 4, 0);
+    put_u64(out + 8, last_seq);
+    put_u64(out + 16, bytes);
+    put_u32(out, seq_value_crc(first_seq, out + 4, SEGMENT_VALUE_SIZE - 4));
+}
+
+enum err
+segment_value_decode(uint64_t first_seq, struct span value, uint64_t *last_seq_out,
+                     uint64_t *bytes_out)
+{
+    uint8_t raw[SEGMENT_VALUE_SIZE];
+
+    if (value.len != sizeof(raw)) {
+        return ERR_CORRUPT;
+    }
+    memcpy(raw, value.data, sizeof(raw));
+    if (get_u32(raw) != seq_value_crc(first_seq, raw + 4, sizeof(raw) - 4)) {
+        return ERR_CORRUPT;
+    }
+    *last_seq_out = get_u64(raw + 8);
+    *bytes_out = get_u64(raw + 16);
+    return ERR_OK;
 }
 
 void
@@ -137,9 +194,24 @@ slice_key_encode(const struct slice_key *key, uint8_t out[SLICE_KEY_SIZE])
     event_key(key->tenant, key->service, out + 8);
 }
 
+int64_t
+slice_key_minute(struct span db_key)
+{
+    uint64_t minute = 0;
+
+    if (db_key.len != SLICE_KEY_SIZE) {
+        return 0;
+    }
+    for (int i = 0; i < 8; i++) {
+        minute = minute << 8 | (unsigned char)db_key.data[i];
+    }
+    return (int64_t)(minute ^ (UINT64_C(1) << 63));
+}
+
 void
 slice_value_encode(const struct slice_key *key, const struct slice *slice, struct buffer *out)
 {
+    uint8_t db_key[SLICE_KEY_SIZE];
     uint8_t crc[4] = {0};
     size_t start = out->len;
 
@@ -152,7 +224,8 @@ slice_value_encode(const struct slice_key *key, const struct slice *slice, struc
     if (out->failed) {
         return;
     }
-    put_u32(crc, crc32c(0, out->data + start + 4, out->len - start - 4));
+    slice_key_encode(key, db_key);
+    put_u32(crc, value_crc(db_key, sizeof(db_key), out->data + start + 4, out->len - start - 4));
     memcpy(out->data + start, crc, sizeof(crc));
 }
 
@@ -179,7 +252,7 @@ slice_value_decode(struct span db_key, struct span value, struct slice_key *key_
                    struct span *encoded_out)
 {
     uint8_t crc[4];
-    uint64_t minute = 0;
+    struct slice_key key;
     struct span rest;
 
     if (db_key.len != SLICE_KEY_SIZE || value.len < sizeof(crc)) {
@@ -187,16 +260,14 @@ slice_value_decode(struct span db_key, struct span value, struct slice_key *key_
     }
     memcpy(crc, value.data, sizeof(crc));
     rest = (struct span){value.data + 4, value.len - 4};
-    if (get_u32(crc) != crc32c(0, rest.data, rest.len)) {
+    if (get_u32(crc) != value_crc(db_key.data, db_key.len, rest.data, rest.len)) {
         return ERR_CORRUPT;
     }
-    for (int i = 0; i < 8; i++) {
-        minute = minute << 8 | (unsigned char)db_key.data[i];
-    }
-    key_out->minute = (int64_t)(minute ^ (UINT64_C(1) << 63));
-    if (!take_name(&rest, &key_out->tenant) || !take_name(&rest, &key_out->service)) {
+    key.minute = slice_key_minute(db_key);
+    if (!take_name(&rest, &key.tenant) || !take_name(&rest, &key.service)) {
         return ERR_CORRUPT;
     }
+    *key_out = key;
     *encoded_out = rest;
     return ERR_OK;
 }

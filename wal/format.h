@@ -15,14 +15,19 @@
  *            22 u16  zero
  *            24      body
  *
- * Database "segments": key u64 = first seq of a closed run of blocks, value u64 last seq, u64
- * bytes. The unit of trimming; lets a start know the log's size without reading it.
+ * Database "segments": key u64 = first seq of a closed run of blocks. The unit of trimming; lets a
+ * start know the log's size without reading it.
+ *
+ *   value    0  u32  CRC32C of the key and bytes 4..23
+ *            4  u32  zero
+ *            8  u64  last seq
+ *            16 u64  bytes its blocks occupy
  *
  * Database "ids": key u64 = seq of the first entry, value = one id block: the idempotency keys of
  * recent events, appended with each group, dropped from the front. One sequential write per group
  * instead of one random page per event.
  *
- *   id block 0  u32  CRC32C of bytes 4..end
+ *   id block 0  u32  CRC32C of the key and bytes 4..end
  *            4  u16  version = 1
  *            6  u16  number of entries
  *            8       entries of 24 bytes: u8[16] key, u32 content CRC, u32 seq minus the block's
@@ -32,7 +37,7 @@
  * Key: i64 minute, big-endian with the sign bit flipped, then 16 bytes SHA-256 of the names
  * (event_key).
  *
- *   value    0  u32  CRC32C of bytes 4..end
+ *   value    0  u32  CRC32C of the key and bytes 4..end
  *            4  u8   length of tenant, tenant, u8 length of service, service, slice (core/slice.c)
  *
  * Database "instances": key u64 epoch, value 16 bytes, the random id of that start.
@@ -67,6 +72,7 @@ enum {
     ID_BLOCK_HEADER_SIZE = 8,
     ID_BLOCK_ENTRIES_MAX = (BLOCK_MAX - ID_BLOCK_HEADER_SIZE) / ID_ENTRY_SIZE,
     SLICE_KEY_SIZE = 24,
+    SEGMENT_VALUE_SIZE = 24,
     STATE_FIXED_SIZE = 48,
 };
 
@@ -100,9 +106,23 @@ MUST_CHECK enum err id_block_decode(struct span block, uint64_t first_seq,
                                     void (*fn)(void *arg, const struct id_entry *entry), void *arg);
 
 /* Number of entries, for trimming. */
-MUST_CHECK enum err id_block_count(struct span block, uint32_t *count_out);
+MUST_CHECK enum err id_block_count(struct span block, uint64_t first_seq, uint32_t *count_out);
+
+/*
+ * Bytes a block of LEN bytes occupies in the file: its share of a leaf page, or overflow pages of
+ * its own. Counted instead of its length so that the retained window is bounded in the same
+ * currency as the log's limit.
+ */
+uint64_t block_footprint(size_t len, uint64_t page_size);
+
+void segment_value_encode(uint64_t first_seq, uint64_t last_seq, uint64_t bytes,
+                          uint8_t out[SEGMENT_VALUE_SIZE]);
+MUST_CHECK enum err segment_value_decode(uint64_t first_seq, struct span value,
+                                         uint64_t *last_seq_out, uint64_t *bytes_out);
 
 void slice_key_encode(const struct slice_key *key, uint8_t out[SLICE_KEY_SIZE]);
+/* The minute a key claims, to name a damaged value by; 0 when it is no key at all. */
+int64_t slice_key_minute(struct span db_key);
 void slice_value_encode(const struct slice_key *key, const struct slice *slice, struct buffer *out);
 
 /* KEY_OUT borrows from VALUE; *ENCODED_OUT is the slice's own bytes. */

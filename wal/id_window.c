@@ -114,14 +114,11 @@ id_window_add(struct id_window *window, const struct id_entry *entry)
 }
 
 void
-id_window_undo(struct id_window *window, uint32_t count)
+id_window_clear(struct id_window *window)
 {
-    /* A group larger than the window has pushed out its own first ids. */
-    for (uint32_t i = 0; i < count && window->count > 0; i++) {
-        window->count--;
-        table_remove(window,
-                     (uint32_t)(((uint64_t)window->head + window->count) % window->capacity));
-    }
+    memset(window->table, 0, ((size_t)window->mask + 1) * sizeof(*window->table));
+    window->head = 0;
+    window->count = 0;
 }
 
 uint32_t

@@ -18,18 +18,15 @@ struct id_window;
 MUST_CHECK enum err id_window_new(struct id_window **out, uint32_t capacity);
 void id_window_free(struct id_window *window);
 
-/* The entry of KEY, or NULL. Valid until the next add or undo. */
+/* The entry of KEY, or NULL. Valid until the next add or clear. */
 const struct id_entry *id_window_find(const struct id_window *window,
                                       const uint8_t key[EVENT_KEY_SIZE]);
 
 /* Adds an entry whose key is not in the window; forgets the oldest when full. */
 void id_window_add(struct id_window *window, const struct id_entry *entry);
 
-/*
- * Takes back the COUNT newest entries (a group that was not committed). What they had pushed out is
- * not restored: it is older than the window anyway.
- */
-void id_window_undo(struct id_window *window, uint32_t count);
+/* Forgets everything. */
+void id_window_clear(struct id_window *window);
 
 uint32_t id_window_count(const struct id_window *window);
 

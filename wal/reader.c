@@ -53,8 +53,20 @@ read_end(struct wal *wal, struct open_read *read)
 struct walk {
     struct wal *wal;
     MDB_cursor *cursor;
-    struct span rest; /* frames of the current block not yet looked at */
+    struct span rest;   /* frames of the current block not yet looked at */
+    uint64_t seq;       /* what the last frame claims to be, 0 when its header is damaged */
+    uint64_t block_seq; /* first seq of the current block */
 };
+
+static void
+walk_enter(struct walk *walk, int rc, MDB_val key, MDB_val value)
+{
+    walk->rest = (struct span){NULL, 0};
+    if (rc == 0) {
+        memcpy(&walk->block_seq, key.mv_data, sizeof(walk->block_seq));
+        walk->rest = span_of_val(value);
+    }
+}
 
 /* Puts the walk before the block that holds SEQ, or the first block after it. */
 static int
@@ -76,35 +88,59 @@ walk_seek(struct walk *walk, uint64_t seq)
             rc = mdb_cursor_get(walk->cursor, &key, &value, MDB_FIRST);
         }
     }
-    walk->rest = rc == 0 ? span_of_val(value) : (struct span){NULL, 0};
+    walk_enter(walk, rc, key, value);
     return rc;
 }
 
-/* ERR_NOT_FOUND at the end of the log. A damaged frame is logged and gives ERR_CORRUPT or
- * ERR_FORMAT. */
+/* The next frame: ERR_NOT_FOUND at the end of the log; ERR_CORRUPT, ERR_FORMAT as frame_next(). */
 static enum err
 walk_next(struct walk *walk, struct frame *frame)
 {
     for (;;) {
-        uint64_t seq;
-        enum err err = frame_next(&walk->rest, frame, &seq);
+        enum err err = frame_next(&walk->rest, frame, &walk->seq);
         MDB_val key;
         MDB_val value;
         int rc;
 
-        if (err == ERR_OK) {
-            return ERR_OK;
-        }
         if (err != ERR_NOT_FOUND) {
-            log_error("wal.record_damaged", LOG_U64("seq", seq), LOG_ERR(err), LOG_END);
             return err;
         }
         rc = mdb_cursor_get(walk->cursor, &key, &value, MDB_NEXT);
         if (rc != 0) {
             return rc == MDB_NOTFOUND ? ERR_NOT_FOUND : ERR_IO;
         }
-        walk->rest = span_of_val(value);
+        walk_enter(walk, rc, key, value);
     }
+}
+
+static void
+log_damage(const struct walk *walk, uint64_t seq, enum err err)
+{
+    log_error("wal.record_damaged", LOG_U64("seq", seq), LOG_U64("block", walk->block_seq),
+              LOG_ERR(err), LOG_END);
+}
+
+/*
+ * Walks on to the record SEQ. Damage in front of it is somebody else's; ERR_CORRUPT, logged, when
+ * the record itself is damaged, missing, or hidden behind a damaged header.
+ */
+static enum err
+walk_to(struct walk *walk, uint64_t seq, struct frame *frame)
+{
+    enum err err;
+
+    do {
+        err = walk_next(walk, frame);
+    } while (err != ERR_NOT_FOUND && err != ERR_IO && walk->seq != 0 && walk->seq < seq);
+    if (err == ERR_OK && walk->seq == seq) {
+        return ERR_OK;
+    }
+    if (err == ERR_OK || err == ERR_NOT_FOUND) {
+        log_error("wal.record_missing", LOG_U64("seq", seq), LOG_END);
+        return ERR_CORRUPT;
+    }
+    log_damage(walk, seq, err);
+    return err;
 }
 
 /* ---- batches ---- */
@@ -133,19 +169,16 @@ batch_push(struct batch *batch, const struct frame *frame)
     return ERR_OK;
 }
 
+/* DURABLE was read before the walk's snapshot was taken, so the snapshot holds it. */
 static enum err
-collect(struct wal *wal, struct walk *walk, const struct batch_limits *limits, struct batch *out)
+collect(struct walk *walk, uint64_t durable, const struct batch_limits *limits, struct batch *out)
 {
-    const uint32_t partitions = wal->state.partitions;
-    uint64_t to_seq = atomic_load_explicit(&wal->durable_seq, memory_order_acquire);
+    const uint32_t partitions = walk->wal->state.partitions;
+    const uint64_t to_seq = limits->to_seq < durable ? limits->to_seq : durable;
     uint64_t wanted = next_seq_of_partition(out->after_seq, out->partition, partitions);
     bool seek = true;
 
-    if (limits->to_seq < to_seq) {
-        to_seq = limits->to_seq;
-    }
-    while (wanted <= to_seq && out->count < limits->events_max &&
-           (out->count == 0 || out->bytes.len < limits->bytes_max)) {
+    while (wanted <= to_seq && out->count < limits->events_max) {
         struct frame frame;
         enum err err;
 
@@ -153,19 +186,16 @@ collect(struct wal *wal, struct walk *walk, const struct batch_limits *limits, s
             log_error("wal.record_missing", LOG_U64("seq", wanted), LOG_END);
             return ERR_CORRUPT;
         }
-        seek = false;
-        do {
-            err = walk_next(walk, &frame);
-        } while (err == ERR_OK && frame.seq < wanted);
-        if (err == ERR_OK && frame.seq != wanted) {
-            log_error("wal.record_missing", LOG_U64("seq", wanted), LOG_END);
-            err = ERR_CORRUPT;
-        }
-        if (err == ERR_OK) {
-            err = batch_push(out, &frame);
-        }
+        err = walk_to(walk, wanted, &frame);
         if (err != ERR_OK) {
-            return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+            return err;
+        }
+        if (out->count > 0 && out->bytes.len + frame.body.len > limits->bytes_max) {
+            break;
+        }
+        err = batch_push(out, &frame);
+        if (err != ERR_OK) {
+            return err;
         }
         out->to_seq = wanted;
         wanted = next_seq_of_partition(wanted, out->partition, partitions);
@@ -203,6 +233,8 @@ wal_read(void *self, uint32_t partition, uint64_t after_seq, const struct batch_
     struct wal *wal = self;
     struct open_read read;
     struct walk walk = {.wal = wal};
+    /* Before the snapshot: one taken first could lack records that are durable by now. */
+    const uint64_t durable = atomic_load_explicit(&wal->durable_seq, memory_order_acquire);
     enum err err;
 
     ASSERT(partition < wal->state.partitions);
@@ -218,7 +250,7 @@ wal_read(void *self, uint32_t partition, uint64_t after_seq, const struct batch_
         read_end(wal, &read);
         return ERR_IO;
     }
-    err = collect(wal, &walk, limits, out);
+    err = collect(&walk, durable, limits, out);
     mdb_cursor_close(walk.cursor);
     read_end(wal, &read);
     /* What came before a damaged record is good: the next read starts at the damage and says so. */
@@ -240,6 +272,7 @@ wal_each_slice(struct wal *wal,
     enum err err = read_begin(wal, &read);
     MDB_val key;
     MDB_val value;
+    int rc = 0;
 
     if (err != ERR_OK) {
         return err;
@@ -248,53 +281,66 @@ wal_each_slice(struct wal *wal,
         read_end(wal, &read);
         return ERR_IO;
     }
-    while (err == ERR_OK && mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
+    while (err == ERR_OK && (rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
         struct slice_key name;
         struct span encoded;
+        enum err damage = slice_value_decode(span_of_val(key), span_of_val(value), &name, &encoded);
 
-        err = slice_value_decode(span_of_val(key), span_of_val(value), &name, &encoded);
-        if (err == ERR_OK) {
+        if (damage == ERR_OK) {
             err = fn(arg, &name, encoded);
         } else {
-            log_error("wal.slice_damaged", LOG_ERR(err), LOG_END);
+            log_error("wal.slice_damaged", LOG_I64("minute", slice_key_minute(span_of_val(key))),
+                      LOG_ERR(damage), LOG_END);
         }
     }
     mdb_cursor_close(cursor);
     read_end(wal, &read);
+    if (err == ERR_OK && rc != MDB_NOTFOUND) {
+        log_error("wal.read_failed", LOG_STR("step", "slices"), LOG_STR("cause", mdb_strerror(rc)),
+                  LOG_END);
+        err = ERR_CORRUPT;
+    }
     return err;
 }
 
 static enum err
-each_pending(struct wal *wal, struct walk *walk,
-             enum err (*fn)(void *arg, uint64_t seq, const struct event *event), void *arg)
+each_pending(struct walk *walk, enum err (*fn)(void *arg, uint64_t seq, const struct event *event),
+             void *arg)
 {
-    uint64_t from = replicated_prefix(wal) + 1;
-    struct frame frame;
-    enum err err = ERR_OK;
+    const struct log_state *state = &walk->wal->state;
+    const uint64_t from = replicated_prefix(walk->wal) + 1;
 
-    if (from >= wal->next_seq || walk_seek(walk, from) != 0) {
+    if (from >= walk->wal->next_seq) {
         return ERR_OK;
     }
-    while (err == ERR_OK || err == ERR_CORRUPT || err == ERR_FORMAT) {
+    if (walk_seek(walk, from) != 0) {
+        return ERR_CORRUPT;
+    }
+    for (;;) {
+        struct frame frame;
         struct event event;
-        uint32_t partition;
+        enum err err = walk_next(walk, &frame);
 
-        err = walk_next(walk, &frame);
-        if (err != ERR_OK) {
-            continue; /* damage is logged; the replicator will stop in front of it */
+        if (err == ERR_NOT_FOUND || err == ERR_IO) {
+            return err == ERR_NOT_FOUND ? ERR_OK : err;
         }
-        partition = journal_partition_of(frame.seq, wal->state.partitions);
-        if (frame.seq < from || frame.seq <= wal->state.replicated[partition]) {
+        if (walk->seq != 0 &&
+            (walk->seq < from ||
+             walk->seq <= state->replicated[journal_partition_of(walk->seq, state->partitions)])) {
             continue;
         }
-        err = event_decode(frame.body, &event);
         if (err == ERR_OK) {
-            err = fn(arg, frame.seq, &event);
-        } else {
-            log_error("wal.record_damaged", LOG_U64("seq", frame.seq), LOG_ERR(err), LOG_END);
+            err = event_decode(frame.body, &event);
+        }
+        if (err != ERR_OK) {
+            log_damage(walk, walk->seq, err);
+            continue;
+        }
+        err = fn(arg, frame.seq, &event);
+        if (err != ERR_OK) {
+            return err;
         }
     }
-    return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
 
 enum err
@@ -312,7 +358,7 @@ wal_each_pending(struct wal *wal,
         read_end(wal, &read);
         return ERR_IO;
     }
-    err = each_pending(wal, &walk, fn, arg);
+    err = each_pending(&walk, fn, arg);
     mdb_cursor_close(walk.cursor);
     read_end(wal, &read);
     return err;
@@ -364,16 +410,24 @@ note_reader(const char *line, void *arg)
     return 0;
 }
 
+uint64_t
+oldest_snapshot(struct wal *wal)
+{
+    uint64_t oldest = UINT64_MAX;
+
+    mdb_reader_list(wal->env, note_reader, &oldest);
+    return oldest;
+}
+
 /* Age of the oldest snapshot anybody holds, our own short reads and other processes' alike. */
 static int64_t
 oldest_reader_age_us(struct wal *wal)
 {
     int64_t now_us = clock_monotonic_us(wal->config.clock);
-    uint64_t oldest = UINT64_MAX;
+    const uint64_t oldest = oldest_snapshot(wal);
     int64_t age_us = 0;
     MDB_envinfo info;
 
-    mdb_reader_list(wal->env, note_reader, &oldest);
     pthread_mutex_lock(&wal->foreign_reader_lock);
     if (oldest == UINT64_MAX || mdb_env_info(wal->env, &info) != 0 ||
         oldest >= info.me_last_txnid) {

@@ -10,12 +10,13 @@
 #include <stdlib.h>
 #include <sys/statvfs.h>
 
-#include "core/bytes.h"
 #include "core/log.h"
 #include "wal/wal_internal.h"
 
 enum {
-    SEGMENT_VALUE_SIZE = 16
+    ID_BLOCKS_PER_TURN = 256,
+    SLICES_PER_TURN = 4096,
+    ROOM_NONE_US = 1000000, /* after a refusal by LMDB itself nothing is tried for so long */
 };
 
 enum err
@@ -29,14 +30,14 @@ segment_list_push(struct segment_list *list, struct segment segment)
             return ERR_NO_MEMORY;
         }
         for (size_t i = 0; i < list->count; i++) {
-            ring[i] = list->ring[(list->head + i) % list->capacity];
+            ring[i] = list->ring[(list->head + i) & (list->capacity - 1)];
         }
         free(list->ring);
         list->ring = ring;
         list->capacity = capacity;
         list->head = 0;
     }
-    list->ring[(list->head + list->count) % list->capacity] = segment;
+    list->ring[(list->head + list->count) & (list->capacity - 1)] = segment;
     list->count++;
     list->bytes += segment.bytes;
     return ERR_OK;
@@ -53,7 +54,7 @@ static struct segment *
 segment_at(const struct segment_list *list, size_t i)
 {
     ASSERT(i < list->count);
-    return &list->ring[(list->head + i) % list->capacity];
+    return &list->ring[(list->head + i) & (list->capacity - 1)];
 }
 
 uint64_t
@@ -86,6 +87,17 @@ replicated_prefix(const struct wal *wal)
     return prefix;
 }
 
+static uint64_t
+pages_of(MDB_txn *txn, MDB_dbi dbi)
+{
+    MDB_stat stat;
+
+    if (mdb_stat(txn, dbi, &stat) != 0) {
+        return 0;
+    }
+    return stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
+}
+
 /* ---- segments ---- */
 
 static int
@@ -95,11 +107,38 @@ segment_store(struct wal *wal, MDB_txn *txn, const struct segment *segment)
     MDB_val key = val_of(&segment->first_seq, sizeof(segment->first_seq));
     MDB_val value = val_of(raw, sizeof(raw));
 
-    put_u64(raw, segment->last_seq);
-    put_u64(raw + 8, segment->bytes);
+    segment_value_encode(segment->first_seq, segment->last_seq, segment->bytes, raw);
     return mdb_put(txn, wal->segments_db, &key, &value, 0);
 }
 
+/* ERR_CORRUPT when an entry is damaged or does not follow the one before. */
+static enum err
+push_stored(struct wal *wal, MDB_val key, MDB_val value)
+{
+    struct segment_list *list = &wal->segments;
+    struct segment segment;
+    enum err err;
+
+    if (key.mv_size != sizeof(segment.first_seq)) {
+        return ERR_CORRUPT;
+    }
+    memcpy(&segment.first_seq, key.mv_data, sizeof(segment.first_seq));
+    err = segment_value_decode(segment.first_seq, span_of_val(value), &segment.last_seq,
+                               &segment.bytes);
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (segment.last_seq < segment.first_seq || segment.last_seq >= wal->next_seq ||
+        (list->count > 0 && segment_at(list, list->count - 1)->last_seq != segment.first_seq - 1)) {
+        return ERR_CORRUPT;
+    }
+    return segment_list_push(list, segment);
+}
+
+/*
+ * Damaged entries are forgotten: the blocks themselves are then sized as one segment, which is
+ * right about everything but how finely it can be trimmed.
+ */
 static int
 load_closed(struct wal *wal, MDB_cursor *cursor)
 {
@@ -108,18 +147,16 @@ load_closed(struct wal *wal, MDB_cursor *cursor)
     int rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
 
     for (; rc == 0; rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
-        struct segment segment;
-        uint8_t raw[SEGMENT_VALUE_SIZE];
+        enum err err = push_stored(wal, key, value);
 
-        if (key.mv_size != sizeof(segment.first_seq) || value.mv_size != sizeof(raw)) {
-            return MDB_CORRUPTED;
-        }
-        memcpy(&segment.first_seq, key.mv_data, sizeof(segment.first_seq));
-        memcpy(raw, value.mv_data, sizeof(raw));
-        segment.last_seq = get_u64(raw);
-        segment.bytes = get_u64(raw + 8);
-        if (segment_list_push(&wal->segments, segment) != ERR_OK) {
+        if (err == ERR_NO_MEMORY) {
             return ENOMEM;
+        }
+        if (err != ERR_OK) {
+            log_error("wal.segments_damaged", LOG_U64("count", wal->segments.count), LOG_ERR(err),
+                      LOG_END);
+            segment_list_free(&wal->segments);
+            return 0;
         }
     }
     return rc == MDB_NOTFOUND ? 0 : rc;
@@ -129,14 +166,17 @@ load_closed(struct wal *wal, MDB_cursor *cursor)
 static int
 load_open(struct wal *wal, MDB_cursor *cursor, uint64_t after_seq)
 {
-    struct segment open = {after_seq + 1, wal->next_seq - 1, 0};
+    struct segment open = {0, wal->next_seq - 1, 0};
     uint64_t first = after_seq + 1;
     MDB_val key = val_of(&first, sizeof(first));
     MDB_val value;
     int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
 
     for (; rc == 0; rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
-        open.bytes += value.mv_size;
+        if (open.bytes == 0) {
+            memcpy(&open.first_seq, key.mv_data, sizeof(open.first_seq));
+        }
+        open.bytes += block_footprint(value.mv_size, wal->page_size);
     }
     if (rc != MDB_NOTFOUND) {
         return rc;
@@ -147,6 +187,21 @@ load_open(struct wal *wal, MDB_cursor *cursor, uint64_t after_seq)
     return segment_list_push(&wal->segments, open) == ERR_OK ? 0 : ENOMEM;
 }
 
+/* A segment may be half dropped, so the oldest record is asked of the log itself. */
+static int
+load_first_block(struct wal *wal, MDB_cursor *cursor)
+{
+    MDB_val key;
+    MDB_val value;
+    int rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
+
+    wal->first_block_seq = 0;
+    if (rc == 0) {
+        memcpy(&wal->first_block_seq, key.mv_data, sizeof(wal->first_block_seq));
+    }
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
 int
 segments_load(struct wal *wal, MDB_txn *txn)
 {
@@ -154,6 +209,7 @@ segments_load(struct wal *wal, MDB_txn *txn)
     uint64_t closed_to = 0;
     int rc = mdb_cursor_open(txn, wal->segments_db, &cursor);
 
+    segment_list_free(&wal->segments);
     if (rc != 0) {
         return rc;
     }
@@ -170,16 +226,23 @@ segments_load(struct wal *wal, MDB_txn *txn)
         return rc;
     }
     rc = load_open(wal, cursor, closed_to);
+    if (rc == 0) {
+        rc = load_first_block(wal, cursor);
+    }
     mdb_cursor_close(cursor);
     return rc;
 }
 
 int
-segments_note_block(struct wal *wal, MDB_txn *txn, uint64_t first, uint64_t last, uint64_t bytes)
+segments_note_block(struct wal *wal, MDB_txn *txn, uint64_t first, uint64_t last, size_t len)
 {
     struct segment_list *list = &wal->segments;
     struct segment *open = list->count == 0 ? NULL : segment_at(list, list->count - 1);
+    const uint64_t bytes = block_footprint(len, wal->page_size);
 
+    if (wal->first_block_seq == 0) {
+        wal->first_block_seq = first;
+    }
     if (open != NULL && open->bytes < wal->segment_bytes_max) {
         open->last_seq = last;
         open->bytes += bytes;
@@ -198,35 +261,34 @@ segments_note_block(struct wal *wal, MDB_txn *txn, uint64_t first, uint64_t last
 
 /* ---- trimming ---- */
 
-/* Bytes of whole segments the sink has. */
-static uint64_t
-replicated_bytes(const struct wal *wal)
-{
-    uint64_t prefix = replicated_prefix(wal);
-    uint64_t pending = 0;
-
-    for (size_t i = wal->segments.count; i > 0; i--) {
-        const struct segment *segment = segment_at(&wal->segments, i - 1);
-
-        if (segment->last_seq <= prefix) {
-            break;
-        }
-        pending += segment->bytes;
-    }
-    return wal->segments.bytes - pending;
-}
-
+/*
+ * True while the oldest closed segment is in the sink and the segments after it that are in the
+ * sink too fill the retained window. Looks at no more of them than the window holds: this is asked
+ * before every group, also with a long log behind.
+ */
 bool
 trim_is_due(const struct wal *wal)
 {
-    const struct segment *oldest;
+    const struct segment_list *list = &wal->segments;
+    uint64_t prefix;
+    uint64_t behind = 0;
 
-    if (wal->segments.count < 2) {
+    if (list->count < 2) {
         return false;
     }
-    oldest = segment_at(&wal->segments, 0);
-    return oldest->last_seq <= replicated_prefix(wal) &&
-           replicated_bytes(wal) >= wal->config.retain_bytes + oldest->bytes;
+    prefix = replicated_prefix(wal);
+    if (segment_at(list, 0)->last_seq > prefix) {
+        return false;
+    }
+    for (size_t i = 1; i < list->count && behind < wal->retain_bytes; i++) {
+        const struct segment *segment = segment_at(list, i);
+
+        if (segment->last_seq > prefix) {
+            return false;
+        }
+        behind += segment->bytes;
+    }
+    return behind >= wal->retain_bytes;
 }
 
 /* Deletes blocks of the oldest segment; *BLOCKS_LEFT bounds the work. MDB_NOTFOUND: none of it is
@@ -263,7 +325,7 @@ forget_oldest(struct wal *wal, MDB_txn *txn)
     int rc = mdb_del(txn, wal->segments_db, &key, NULL);
 
     list->bytes -= oldest->bytes;
-    list->head = (list->head + 1) % list->capacity;
+    list->head = (list->head + 1) & (list->capacity - 1);
     list->count--;
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
@@ -287,16 +349,47 @@ trim_some(struct wal *wal, MDB_txn *txn, uint32_t blocks_max)
             rc = forget_oldest(wal, txn);
         }
     } while (rc == 0 && blocks_max > 0 && trim_is_due(wal));
+    if (rc == 0) {
+        rc = load_first_block(wal, cursor);
+    }
     mdb_cursor_close(cursor);
     return rc;
+}
+
+/* Drops the oldest id block when the window does without it; *MORE says whether to go on. */
+static int
+drop_id_block(struct wal *wal, MDB_cursor *cursor, bool *more)
+{
+    MDB_val key;
+    MDB_val value;
+    uint64_t first = 0;
+    uint32_t count = 0;
+    int rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
+
+    *more = false;
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? 0 : rc;
+    }
+    memcpy(&first, key.mv_data, sizeof(first));
+    /* A damaged block is of no use to anybody: dropped as if empty, which is how it was loaded. */
+    if (id_block_count(span_of_val(value), first, &count) != ERR_OK) {
+        log_error("wal.ids_damaged", LOG_U64("first_seq", first), LOG_END);
+    }
+    if (wal->ids_on_disk < wal->config.id_window + count) {
+        return 0;
+    }
+    wal->ids_on_disk -= count;
+    *more = true;
+    return mdb_cursor_del(cursor, 0);
 }
 
 int
 trim_ids(struct wal *wal, MDB_txn *txn)
 {
+    /* Always more than the group adds. */
+    size_t blocks = ID_BLOCKS_PER_TURN + 2 * wal->new_id_count / ID_BLOCK_ENTRIES_MAX;
     MDB_cursor *cursor = NULL;
-    MDB_val key;
-    MDB_val value;
+    bool more = true;
     int rc;
 
     if (wal->ids_on_disk <= wal->config.id_window + ID_BLOCK_ENTRIES_MAX) {
@@ -306,22 +399,42 @@ trim_ids(struct wal *wal, MDB_txn *txn)
     if (rc != 0) {
         return rc;
     }
-    for (int i = 0; i < 256 && rc == 0; i++) {
-        uint32_t count = 0;
+    while (rc == 0 && more && blocks-- > 0) {
+        rc = drop_id_block(wal, cursor, &more);
+    }
+    mdb_cursor_close(cursor);
+    return rc;
+}
 
+static bool
+slices_are_too_many(struct wal *wal, MDB_txn *txn)
+{
+    return pages_of(txn, wal->slices) * wal->page_size > wal->slices_bytes_max;
+}
+
+int
+trim_slices(struct wal *wal, MDB_txn *txn)
+{
+    MDB_cursor *cursor = NULL;
+    MDB_val key;
+    MDB_val value;
+    int rc;
+
+    if (!slices_are_too_many(wal, txn)) {
+        return 0;
+    }
+    rc = mdb_cursor_open(txn, wal->slices, &cursor);
+    if (rc != 0) {
+        return rc;
+    }
+    for (int i = 0; i < SLICES_PER_TURN && slices_are_too_many(wal, txn); i++) {
         rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
+        if (rc == 0) {
+            rc = mdb_cursor_del(cursor, 0);
+        }
         if (rc != 0) {
             break;
         }
-        if (id_block_count(span_of_val(value), &count) != ERR_OK) {
-            rc = MDB_CORRUPTED;
-            break;
-        }
-        if (wal->ids_on_disk - count < wal->config.id_window) {
-            break;
-        }
-        rc = mdb_cursor_del(cursor, 0);
-        wal->ids_on_disk -= count;
     }
     mdb_cursor_close(cursor);
     return rc == MDB_NOTFOUND ? 0 : rc;
@@ -329,36 +442,39 @@ trim_ids(struct wal *wal, MDB_txn *txn)
 
 /* ---- room ---- */
 
+/*
+ * Pages in LMDB's free list that the next transaction may reuse: those freed before the oldest
+ * snapshot anybody still reads. Each entry is keyed by the transaction that freed it and begins
+ * with a count. LMDB gives out the free list to read transactions only.
+ */
 static uint64_t
-pages_of(MDB_txn *txn, MDB_dbi dbi)
+reusable_pages(struct wal *wal)
 {
-    MDB_stat stat;
-
-    if (mdb_stat(txn, dbi, &stat) != 0) {
-        return 0;
-    }
-    return stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
-}
-
-/* Pages in LMDB's free list; each of its values begins with a count. */
-static uint64_t
-free_list_pages(MDB_txn *txn)
-{
+    uint64_t oldest = oldest_snapshot(wal);
+    MDB_txn *txn = NULL;
     MDB_cursor *cursor = NULL;
     MDB_val key;
     MDB_val value;
     uint64_t total = 0;
 
-    if (mdb_cursor_open(txn, 0, &cursor) != 0) {
+    if (mdb_txn_begin(wal->env, NULL, MDB_RDONLY, &txn) != 0) {
         return 0;
     }
-    while (mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
-        size_t count;
+    if (mdb_cursor_open(txn, 0, &cursor) == 0) {
+        while (mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
+            size_t freed_by;
+            size_t count;
 
-        memcpy(&count, value.mv_data, sizeof(count));
-        total += count;
+            memcpy(&freed_by, key.mv_data, sizeof(freed_by));
+            if (freed_by >= oldest) {
+                break;
+            }
+            memcpy(&count, value.mv_data, sizeof(count));
+            total += count;
+        }
+        mdb_cursor_close(cursor);
     }
-    mdb_cursor_close(cursor);
+    mdb_txn_abort(txn);
     return total;
 }
 
@@ -367,51 +483,79 @@ free_list_pages(MDB_txn *txn)
  * in it is alive. Looked at only once the file has grown into the reserve.
  */
 static bool
-map_is_short(struct wal *wal, MDB_txn *txn)
+map_is_short(struct wal *wal)
 {
     const uint64_t reserve = wal->map_pages / 8;
     MDB_envinfo info;
-    uint64_t untouched;
+    uint64_t used;
 
     if (mdb_env_info(wal->env, &info) != 0) {
         return true;
     }
-    untouched = wal->map_pages - ((uint64_t)info.me_last_pgno + 1);
-    return untouched < reserve && untouched + free_list_pages(txn) < reserve;
+    used = (uint64_t)info.me_last_pgno + 1;
+    return used + reserve > wal->map_pages && used + reserve > wal->map_pages + reusable_pages(wal);
 }
 
 static bool
 disk_is_short(struct wal *wal)
 {
-    int64_t now_us = clock_monotonic_us(wal->config.clock);
     struct statvfs disk;
 
-    if (wal->disk_checked_us != 0 && now_us - wal->disk_checked_us < 100000) {
-        return wal->disk_low;
+    if (statvfs(wal->dir, &disk) == 0) {
+        wal->disk_free = (uint64_t)disk.f_bavail * disk.f_frsize;
     }
-    wal->disk_checked_us = now_us;
-    wal->disk_low = statvfs(wal->dir, &disk) == 0 &&
-                    (uint64_t)disk.f_bavail * disk.f_frsize < (uint64_t)DISK_RESERVE;
-    return wal->disk_low;
+    return wal->disk_free < (uint64_t)DISK_RESERVE;
+}
+
+uint64_t
+log_bytes(struct wal *wal, MDB_txn *txn)
+{
+    return pages_of(txn, wal->log) * wal->page_size;
+}
+
+static void
+set_full(struct wal *wal, bool full, const char *cause)
+{
+    if (full != atomic_load(&wal->full)) {
+        atomic_store(&wal->full, full);
+        log_warn(full ? "wal.full" : "wal.has_room", LOG_STR("cause", cause),
+                 LOG_U64("live_bytes", atomic_load(&wal->live_bytes)),
+                 LOG_U64("limit_bytes", wal->config.bytes_max),
+                 LOG_U64("disk_free_bytes", wal->disk_free), LOG_END);
+    }
 }
 
 void
-room_update(struct wal *wal, MDB_txn *txn)
+room_update(struct wal *wal, uint64_t live)
 {
-    uint64_t live = (pages_of(txn, wal->log) + pages_of(txn, wal->ids)) * wal->page_size;
-    uint64_t slack = wal->config.bytes_max / 64;
-    bool was_full = atomic_load(&wal->full);
-    bool full;
+    /* A log that was full stays so until there is some room, or it would flap. */
+    uint64_t slack = atomic_load(&wal->full) ? wal->config.bytes_max / 64 : 0;
+    const char *cause = NULL;
 
     atomic_store_explicit(&wal->live_bytes, live, memory_order_relaxed);
-    full = live + (was_full ? slack : 0) >= wal->config.bytes_max || map_is_short(wal, txn) ||
-           disk_is_short(wal);
-    if (full != was_full) {
-        atomic_store(&wal->full, full);
-        log_warn(full ? "wal.full" : "wal.has_room", LOG_U64("live_bytes", live),
-                 LOG_U64("limit_bytes", wal->config.bytes_max), LOG_BOOL("disk_low", wal->disk_low),
-                 LOG_END);
+    if (live + slack >= wal->config.bytes_max) {
+        cause = "limit";
+    } else if (disk_is_short(wal)) {
+        cause = "disk";
+    } else if (map_is_short(wal)) {
+        cause = "map";
+    } else if (room_is_none(wal)) {
+        cause = "refused";
     }
+    set_full(wal, cause != NULL, cause);
+}
+
+void
+room_none(struct wal *wal)
+{
+    wal->none_until_us = clock_monotonic_us(wal->config.clock) + ROOM_NONE_US;
+    set_full(wal, true, "refused");
+}
+
+bool
+room_is_none(const struct wal *wal)
+{
+    return wal->none_until_us != 0 && clock_monotonic_us(wal->config.clock) < wal->none_until_us;
 }
 
 bool
@@ -421,5 +565,6 @@ room_for(struct wal *wal, uint64_t group_bytes, uint64_t bytes)
     uint64_t wanted = group_bytes + bytes;
 
     /* Frames fill pages by about seven eighths. */
-    return !atomic_load(&wal->full) && live + wanted + wanted / 7 <= wal->config.bytes_max;
+    return !atomic_load(&wal->full) && live + wanted + wanted / 7 <= wal->config.bytes_max &&
+           2 * wanted + DISK_RESERVE / 2 <= wal->disk_free;
 }

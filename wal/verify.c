@@ -7,7 +7,6 @@
 #include "core/bytes.h"
 
 enum {
-    SEGMENT_VALUE_SIZE = 16,
     INSTANCE_SIZE = 16,
 };
 
@@ -89,17 +88,17 @@ read_segment(void *arg, struct span key, struct span value)
 {
     struct verifier *verifier = arg;
     struct checked_segment segment = {0};
-    uint8_t raw[SEGMENT_VALUE_SIZE];
     size_t count = segment_count(verifier);
 
-    if (key.len != sizeof(segment.first) || value.len != sizeof(raw)) {
+    if (key.len != sizeof(segment.first)) {
         found(verifier, 0, "an entry of the segments has the wrong size");
         return ERR_OK;
     }
     memcpy(&segment.first, key.data, sizeof(segment.first));
-    memcpy(raw, value.data, sizeof(raw));
-    segment.last = get_u64(raw);
-    segment.bytes = get_u64(raw + 8);
+    if (segment_value_decode(segment.first, value, &segment.last, &segment.bytes) != ERR_OK) {
+        found(verifier, segment.first, "an entry of the segments is damaged");
+        return ERR_OK;
+    }
     if (segment.last < segment.first) {
         found(verifier, segment.first, "a segment ends before it begins");
         return ERR_OK;
@@ -131,7 +130,7 @@ count_block(struct verifier *verifier, uint64_t key, size_t size)
         segment->seen_from_first = true;
     }
     if (key >= segment->first) {
-        segment->bytes_seen += size;
+        segment->bytes_seen += block_footprint(size, verifier->out->start.page_size);
     }
 }
 

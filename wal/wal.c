@@ -23,8 +23,10 @@ enum {
     LMDB_FLAGS = MDB_NOTLS | MDB_NOMEMINIT,
 };
 
-/* Room in the map, beyond what appends may use, for slices, ids and copy-on-write. */
+/* Room in the map, beyond what records and ids may use, for slices and copy-on-write. */
 #define MAP_EXTRA_BYTES ((uint64_t)1 << 30)
+#define SLICES_BYTES_MAX (MAP_EXTRA_BYTES / 2)
+#define ID_BYTES_MAX ((uint64_t)64) /* of one remembered id, when each has a block of its own */
 
 static enum err
 fail_errno(const char *what, const char *path)
@@ -166,7 +168,8 @@ check_space(struct wal *wal)
     if (statvfs(wal->dir, &disk) != 0) {
         return fail_errno("look at free space", wal->dir);
     }
-    if ((uint64_t)disk.f_bavail * disk.f_frsize < (uint64_t)OPEN_SPACE_MIN) {
+    wal->disk_free = (uint64_t)disk.f_bavail * disk.f_frsize;
+    if (wal->disk_free < (uint64_t)OPEN_SPACE_MIN) {
         errno = ENOSPC;
         return fail_errno("look at free space", wal->dir);
     }
@@ -186,10 +189,51 @@ check_space(struct wal *wal)
 
 /* ---- the environment ---- */
 
+/*
+ * A limit set lower than what the file already holds must still leave room to start and to drain: a
+ * full map can do neither.
+ */
+static int
+widen_map(struct wal *wal, const MDB_envinfo *info)
+{
+    uint64_t used = ((uint64_t)info->me_last_pgno + 1) * wal->page_size;
+
+    if (used + used / 16 <= info->me_mapsize) {
+        return 0;
+    }
+    return mdb_env_set_mapsize(wal->env, (size_t)(used + used / 4));
+}
+
+/*
+ * A data file cut short would answer a read with SIGBUS. Its missing end is filled with zeros,
+ * which LMDB and our checksums tell from what stood there. (The file may also end early by right:
+ * pages that were taken and freed again in one transaction are never written.)
+ */
+static enum err
+fill_file(struct wal *wal, const MDB_envinfo *info)
+{
+    off_t wanted = (off_t)(((uint64_t)info->me_last_pgno + 1) * wal->page_size);
+    struct stat file;
+    int fd;
+
+    if (mdb_env_get_fd(wal->env, &fd) != 0 || fstat(fd, &file) != 0) {
+        return fail_errno("look at data.mdb", wal->dir);
+    }
+    if (file.st_size < wanted) {
+        log_warn("wal.file_short", LOG_I64("bytes", file.st_size), LOG_I64("wanted", wanted),
+                 LOG_END);
+        if (ftruncate(fd, wanted) != 0) {
+            return fail_errno("extend data.mdb", wal->dir);
+        }
+    }
+    return ERR_OK;
+}
+
 static enum err
 open_env(struct wal *wal)
 {
-    uint64_t map = wal->config.bytes_max + wal->config.bytes_max / 3 + MAP_EXTRA_BYTES;
+    uint64_t map = wal->config.bytes_max + wal->config.bytes_max / 3 + MAP_EXTRA_BYTES +
+                   wal->config.id_window * ID_BYTES_MAX;
     MDB_envinfo info;
     MDB_stat stat;
     int dead = 0;
@@ -209,17 +253,23 @@ open_env(struct wal *wal)
         rc = mdb_reader_check(wal->env, &dead);
     }
     if (rc == 0) {
+        rc = mdb_env_stat(wal->env, &stat);
+    }
+    if (rc == 0) {
+        wal->page_size = stat.ms_psize;
         rc = mdb_env_info(wal->env, &info);
     }
     if (rc == 0) {
-        rc = mdb_env_stat(wal->env, &stat);
+        rc = widen_map(wal, &info);
+    }
+    if (rc == 0) {
+        rc = mdb_env_info(wal->env, &info);
     }
     if (rc != 0) {
         return fail_lmdb("open environment", rc);
     }
-    wal->page_size = stat.ms_psize;
     wal->map_pages = info.me_mapsize / stat.ms_psize;
-    return ERR_OK;
+    return fill_file(wal, &info);
 }
 
 static int
@@ -278,6 +328,28 @@ load_state(struct wal *wal, MDB_txn *txn)
     return ERR_OK;
 }
 
+/* Highest seq in BLOCK, whose key is FIRST; 0 when that cannot be known. */
+static uint64_t
+last_seq_of_block(struct span block, uint64_t first)
+{
+    uint64_t last = 0;
+
+    for (;;) {
+        struct frame frame;
+        uint64_t seq;
+        enum err err = frame_next(&block, &frame, &seq);
+
+        if (err == ERR_NOT_FOUND) {
+            return last;
+        }
+        /* A damaged body does not matter here, a damaged header hides how many follow. */
+        if (seq == 0 || seq != (last == 0 ? first : last + 1)) {
+            return 0;
+        }
+        last = seq;
+    }
+}
+
 /* The last record of the last block is the newest; a log is never trimmed to nothing. */
 static enum err
 load_next_seq(struct wal *wal, MDB_txn *txn)
@@ -285,9 +357,8 @@ load_next_seq(struct wal *wal, MDB_txn *txn)
     MDB_cursor *cursor = NULL;
     MDB_val key;
     MDB_val value;
-    struct span rest;
-    struct frame frame;
-    uint64_t seq;
+    uint64_t first;
+    uint64_t last;
     enum err err = ERR_OK;
     int rc = mdb_cursor_open(txn, wal->log, &cursor);
 
@@ -297,25 +368,19 @@ load_next_seq(struct wal *wal, MDB_txn *txn)
     wal->next_seq = wal->state.first_seq;
     rc = mdb_cursor_get(cursor, &key, &value, MDB_LAST);
     if (rc == 0) {
-        rest = span_of_val(value);
-        while (err != ERR_NOT_FOUND) {
-            err = frame_next(&rest, &frame, &seq);
-            if (err != ERR_NOT_FOUND && seq == 0) {
-                /* Its numbers cannot be read, so no new one can be chosen safely. */
-                memcpy(&seq, key.mv_data, sizeof(seq));
-                log_error("wal.last_block_damaged", LOG_U64("first_seq", seq), LOG_END);
-                err = ERR_CORRUPT;
-                break;
-            }
-            if (err != ERR_NOT_FOUND) {
-                wal->next_seq = seq + 1;
-            }
+        memcpy(&first, key.mv_data, sizeof(first));
+        last = last_seq_of_block(span_of_val(value), first);
+        wal->next_seq = last + 1;
+        if (last == 0) {
+            /* No new number can be chosen safely. */
+            log_error("wal.last_block_damaged", LOG_U64("first_seq", first), LOG_END);
+            err = ERR_CORRUPT;
         }
     } else if (rc != MDB_NOTFOUND) {
         err = fail_lmdb("read log", rc);
     }
     mdb_cursor_close(cursor);
-    return err == ERR_NOT_FOUND ? ERR_OK : err;
+    return err;
 }
 
 static void
@@ -329,8 +394,8 @@ load_id(void *arg, const struct id_entry *entry)
     wal->ids_on_disk++;
 }
 
-static enum err
-load_ids(struct wal *wal, MDB_txn *txn)
+enum err
+ids_load(struct wal *wal, MDB_txn *txn)
 {
     MDB_cursor *cursor = NULL;
     MDB_val key;
@@ -340,6 +405,8 @@ load_ids(struct wal *wal, MDB_txn *txn)
     if (rc != 0) {
         return fail_lmdb("read ids", rc);
     }
+    id_window_clear(wal->window);
+    wal->ids_on_disk = 0;
     while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
         uint64_t first;
         enum err err;
@@ -396,19 +463,22 @@ load_instances(struct wal *wal, MDB_txn *txn)
         return rc;
     }
     while (wal->instance_count < stat.ms_entries &&
-           mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
-        if (value.mv_size == sizeof(wal->instance)) {
-            memcpy(wal->instances[wal->instance_count++], value.mv_data, value.mv_size);
+           (rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+        if (value.mv_size != sizeof(wal->instance)) {
+            rc = MDB_CORRUPTED;
+            break;
         }
+        memcpy(wal->instances[wal->instance_count++], value.mv_data, value.mv_size);
     }
     mdb_cursor_close(cursor);
-    return 0;
+    return rc;
 }
 
 static enum err
 load(struct wal *wal)
 {
     MDB_txn *txn = NULL;
+    uint64_t bytes;
     enum err err;
     int rc = mdb_txn_begin(wal->env, NULL, 0, &txn);
 
@@ -425,7 +495,7 @@ load(struct wal *wal)
         err = load_next_seq(wal, txn);
     }
     if (err == ERR_OK) {
-        err = load_ids(wal, txn);
+        err = ids_load(wal, txn);
     }
     if (err != ERR_OK) {
         goto abort;
@@ -441,9 +511,13 @@ load(struct wal *wal)
         err = fail_lmdb("load", rc);
         goto abort;
     }
-    room_update(wal, txn);
+    bytes = log_bytes(wal, txn);
     rc = mdb_txn_commit(txn);
-    return rc == 0 ? ERR_OK : fail_lmdb("commit", rc);
+    if (rc != 0) {
+        return fail_lmdb("commit", rc);
+    }
+    room_update(wal, bytes);
+    return ERR_OK;
 
 abort:
     mdb_txn_abort(txn);
@@ -504,9 +578,7 @@ publish_loaded(struct wal *wal)
     for (uint32_t p = 0; p < wal->state.partitions; p++) {
         atomic_store(&wal->replicated[p], wal->state.replicated[p]);
     }
-    if (wal->segments.count > 0) {
-        atomic_store(&wal->oldest_seq, wal->segments.ring[wal->segments.head].first_seq);
-    }
+    atomic_store(&wal->oldest_seq, wal->first_block_seq);
     wal->journal = (struct journal){
         .ops = &WAL_OPS,
         .self = wal,
@@ -516,6 +588,29 @@ publish_loaded(struct wal *wal)
         .group_events = &wal->group_events,
     };
     memcpy(wal->journal.node_id, wal->state.node_id, JOURNAL_NODE_ID_SIZE);
+}
+
+/* How much stays behind the offset, and in pieces of which size it is dropped. */
+static void
+size_window(struct wal *wal)
+{
+    const struct wal_config *config = &wal->config;
+
+    /* A window as large as the limit would leave no room for records that nobody has yet. */
+    wal->retain_bytes = config->retain_bytes;
+    if (wal->retain_bytes > config->bytes_max / 4) {
+        wal->retain_bytes = config->bytes_max / 4;
+        log_warn("wal.retain_limited", LOG_U64("configured_bytes", config->retain_bytes),
+                 LOG_U64("bytes", wal->retain_bytes), LOG_END);
+    }
+    /* Small enough that a small retained window still consists of several. */
+    wal->segment_bytes_max = wal->retain_bytes / 16;
+    if (wal->segment_bytes_max < 64 << 10) {
+        wal->segment_bytes_max = 64 << 10;
+    } else if (wal->segment_bytes_max > 1 << 20) {
+        wal->segment_bytes_max = 1 << 20;
+    }
+    wal->slices_bytes_max = SLICES_BYTES_MAX;
 }
 
 enum err
@@ -535,14 +630,8 @@ wal_open(struct wal **out, const struct wal_config *config)
     init_locks(wal);
     metric_histogram_init(&wal->commit_seconds, METRIC_SECONDS_BOUNDS, METRIC_SECONDS_BOUND_COUNT);
     metric_histogram_init(&wal->group_events, METRIC_COUNT_BOUNDS, METRIC_COUNT_BOUND_COUNT);
-    /* Small enough that a small retained window still consists of several. */
-    wal->segment_bytes_max = config->retain_bytes / 16;
-    if (wal->segment_bytes_max < 64 << 10) {
-        wal->segment_bytes_max = 64 << 10;
-    } else if (wal->segment_bytes_max > 1 << 20) {
-        wal->segment_bytes_max = 1 << 20;
-    }
-    wal->dir = strdup(config->dir);
+    size_window(wal);
+    wal->dir = strdup(config->dir[0] == '\0' ? "." : config->dir);
     err = wal->dir == NULL ? ERR_NO_MEMORY : id_window_new(&wal->window, config->id_window);
     if (err == ERR_OK) {
         err = make_dirs(wal->dir);
@@ -582,6 +671,7 @@ wal_start(struct wal *wal)
     int rc;
 
     ASSERT(!wal->started);
+    ASSERT(!atomic_load(&wal->stopping));
     wal->started = true;
     rc = pthread_create(&wal->committer, NULL, committer_run, wal);
     if (rc != 0) {
@@ -595,28 +685,28 @@ wal_start(struct wal *wal)
 void
 wal_stop(struct wal *wal)
 {
-    struct append *append;
+    struct advance_request *advances;
+    struct append *left;
 
-    if (!wal->started) {
-        return;
-    }
     pthread_mutex_lock(&wal->lock);
     atomic_store(&wal->stopping, true);
     pthread_cond_broadcast(&wal->wake);
     pthread_cond_broadcast(&wal->durable_changed);
     pthread_mutex_unlock(&wal->lock);
-    pthread_join(wal->committer, NULL);
+    if (wal->started) {
+        pthread_join(wal->committer, NULL);
+    }
+    /* Progress reported between the committer's last look and its end. */
     pthread_mutex_lock(&wal->lock);
     wal->started = false;
+    advances = wal->advances;
+    wal->advances = NULL;
     pthread_mutex_unlock(&wal->lock);
-    /* Handed over between the committer's last look and its end. */
-    append = atomic_exchange(&wal->inbox, NULL);
-    while (append != NULL) {
-        struct append *next = append->next;
-
-        append->result = ERR_CLOSED;
-        append->done(append);
-        append = next;
+    answer_advances(wal, advances, ERR_CLOSED);
+    /* A committer leaves a closed inbox behind; a log never started may have been given work. */
+    left = atomic_exchange(&wal->inbox, &wal->inbox_closed);
+    if (left != &wal->inbox_closed) {
+        answer_all(wal, left, ERR_CLOSED);
     }
 }
 

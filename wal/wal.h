@@ -21,8 +21,8 @@ struct wal;
 
 struct wal_config {
     const char *dir;
-    uint64_t bytes_max;    /* live bytes at which appends are refused */
-    uint64_t retain_bytes; /* records kept behind the replicated offset */
+    uint64_t bytes_max;    /* live bytes of records at which appends are refused */
+    uint64_t retain_bytes; /* kept behind the replicated offset, at most a quarter of bytes_max */
     uint32_t partitions; /* used when the log is created; a later value is ignored with a warning */
     uint32_t queue_events; /* events waiting for a commit */
     uint32_t id_window;    /* ids remembered for the duplicate check */
@@ -40,7 +40,11 @@ MUST_CHECK enum err wal_open(struct wal **out, const struct wal_config *config);
 /* Starts the committer. */
 MUST_CHECK enum err wal_start(struct wal *wal);
 
-/* Refuses new appends, commits what is queued, joins the committer. Idempotent. */
+/*
+ * Refuses new appends, commits what is queued, joins the committer. Every append that was taken has
+ * its answer afterwards, every waiting advance and wait_durable has returned. Idempotent; a stopped
+ * log is not started again.
+ */
 void wal_stop(struct wal *wal);
 
 /* Stops if needed, closes, releases the lock, frees. NULL allowed. */
@@ -57,14 +61,21 @@ bool wal_knows_instance(void *wal, const uint8_t instance[16]);
 /* Non-OK once the log has latched: ERR_FAILED. Any thread. */
 enum err wal_failure(struct wal *wal);
 
-/* Gives each slice of the replicated history to FN. Before wal_start(). FN's first error ends it.
+/*
+ * Gives each slice of the replicated history to FN. Before wal_start(). FN's first error ends it. A
+ * damaged slice is logged with its minute and left out. The history is bounded: beyond 512 MiB its
+ * oldest minutes are gone (MySQL has them).
  */
 MUST_CHECK enum err wal_each_slice(struct wal *wal,
                                    enum err (*fn)(void *arg, const struct slice_key *key,
                                                   struct span encoded),
                                    void *arg);
 
-/* Gives each record not covered by that history to FN, in order. Before wal_start(). */
+/*
+ * Gives each record not covered by that history to FN, in order. Before wal_start(). FN's first
+ * error ends it. A damaged record is logged with its seq and left out; its replicator will stop in
+ * front of it.
+ */
 MUST_CHECK enum err wal_each_pending(
     struct wal *wal, enum err (*fn)(void *arg, uint64_t seq, const struct event *event), void *arg);
 

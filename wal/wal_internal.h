@@ -27,10 +27,10 @@ enum {
 struct segment {
     uint64_t first_seq;
     uint64_t last_seq;
-    uint64_t bytes;
+    uint64_t bytes; /* what its blocks occupy in the file */
 };
 
-/* Oldest first; the last one is open. A ring that grows by doubling. */
+/* Oldest first; the last one is open. A ring whose capacity is a power of two. */
 struct segment_list {
     struct segment *ring;
     size_t head;
@@ -64,7 +64,8 @@ struct wal {
     uint64_t page_size;
 
     /* Handing over: any thread pushes, the committer takes all. */
-    _Atomic(struct append *) inbox; /* newest first */
+    _Atomic(struct append *) inbox; /* newest first; &inbox_closed once nothing may enter */
+    struct append inbox_closed;     /* only its address is used */
     _Atomic uint64_t queued_events;
     atomic_bool sleeping; /* the committer waits on WAKE */
     atomic_bool stopping;
@@ -99,13 +100,16 @@ struct wal {
     uint32_t ids_on_disk;
     struct segment_list segments;
     uint64_t segment_bytes_max;
+    uint64_t retain_bytes;     /* the configured window, or what of it the limit has room for */
+    uint64_t slices_bytes_max; /* of the history of slices */
+    uint64_t first_block_seq;  /* oldest record in the log, 0 when empty */
     struct buffer block;
     struct buffer scratch;
     struct id_entry *new_ids; /* of the group being built */
     size_t new_id_count;
     size_t new_id_capacity;
-    int64_t disk_checked_us;
-    bool disk_low;
+    uint64_t disk_free;
+    int64_t none_until_us; /* see room_none(); 0: never */
 
     struct metric_histogram commit_seconds;
     struct metric_histogram group_events;
@@ -113,6 +117,9 @@ struct wal {
 
 /* committer.c */
 void *committer_run(void *wal);
+/* Gives each of a list its answer. */
+void answer_all(struct wal *wal, struct append *first, enum err result);
+void answer_advances(struct wal *wal, struct advance_request *first, enum err err);
 enum err wal_append(void *self, struct append *append);
 void wal_kick(void *self);
 enum err wal_wait_durable(void *self, uint64_t seq, int timeout_ms);
@@ -124,24 +131,39 @@ enum err wal_read(void *self, uint32_t partition, uint64_t after_seq,
                   const struct batch_limits *limits, struct batch *out);
 void wal_stats(void *self, struct journal_stats *out);
 
+/* Oldest LMDB snapshot any reader of any process holds; UINT64_MAX when there is none. */
+uint64_t oldest_snapshot(struct wal *wal);
+
+/* wal.c. Reads the id window again from the log. */
+MUST_CHECK enum err ids_load(struct wal *wal, MDB_txn *txn);
+
 /* trim.c. Those with a TXN run inside the committer's write transaction (or open()'s). */
 MUST_CHECK enum err segment_list_push(struct segment_list *list, struct segment segment);
 void segment_list_free(struct segment_list *list);
-/* Reads the closed segments and sizes what came after them. */
+/* Reads the closed segments again and sizes what came after them. TXN may be a read. */
 int segments_load(struct wal *wal, MDB_txn *txn);
-/* Notes a block of BYTES holding [FIRST, LAST]; closes the open segment when it is large enough. */
-int segments_note_block(struct wal *wal, MDB_txn *txn, uint64_t first, uint64_t last,
-                        uint64_t bytes);
+/* Notes a block of LEN bytes holding [FIRST, LAST]; closes the open segment when it is large
+ * enough. */
+int segments_note_block(struct wal *wal, MDB_txn *txn, uint64_t first, uint64_t last, size_t len);
 /* Drops at most BLOCKS_MAX blocks that are replicated and outside the retained window. */
 int trim_some(struct wal *wal, MDB_txn *txn, uint32_t blocks_max);
 /* True while there is a segment to drop. */
 bool trim_is_due(const struct wal *wal);
 /* Drops id blocks that lie before the window. */
 int trim_ids(struct wal *wal, MDB_txn *txn);
+/* Drops the oldest minutes of the history of slices when it is larger than its bound. */
+int trim_slices(struct wal *wal, MDB_txn *txn);
 /* Highest W such that every record up to W is replicated. */
 uint64_t replicated_prefix(const struct wal *wal);
-/* Recomputes live_bytes, oldest_seq, full. TXN may be any open transaction. */
-void room_update(struct wal *wal, MDB_txn *txn);
+
+/* Bytes of the pages that hold records, as TXN sees them. */
+uint64_t log_bytes(struct wal *wal, MDB_txn *txn);
+/* Decides anew whether the log is full. LIVE is log_bytes() of the last commit. No transaction of
+ * this thread may be open. */
+void room_update(struct wal *wal, uint64_t live);
+/* LMDB itself has refused a group: the log counts as full for a second. */
+void room_none(struct wal *wal);
+bool room_is_none(const struct wal *wal);
 /* True when an append of BYTES may still enter beside GROUP_BYTES already taken. */
 bool room_for(struct wal *wal, uint64_t group_bytes, uint64_t bytes);
 

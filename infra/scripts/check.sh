@@ -49,7 +49,7 @@ check_headers() {
 }
 
 build_with() {
-    "$MAKE" --no-print-directory -k -j"$jobs" CC="$1" CONFIG="$2" WERROR=1 all test-programs
+    "$MAKE" --no-print-directory -k -j"$jobs" CC="$1" CONFIG="$2" WERROR=1 all test-programs bench-programs
 }
 
 check_gcc() {

@@ -46,7 +46,9 @@ running_pid() {
     local pid
     pid=$(cat "$dir/pid" 2>/dev/null) || return 1
     [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] || return 1
-    tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "--datadir=$dir/data" || return 1
+    # Not grep -q: it may end before tr does, and pipefail would call that a miss.
+    tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -xF -- "--datadir=$dir/data" >/dev/null ||
+        return 1
     printf '%s\n' "$pid"
 }
 
@@ -54,13 +56,15 @@ answers() {
     mariadb --no-defaults -uroot --socket="$dir/s" --connect-timeout=2 -e 'SELECT 1' >/dev/null 2>&1
 }
 
-# A TCP port nobody listens on. Another process may still take it first: then the start fails.
+# A TCP port nobody uses, below those the kernel gives to outgoing connections. Another process may
+# still take it first: start then tries the next one.
 free_port() {
-    local try port
-    for try in $(seq 50); do
-        port=$((20000 + (RANDOM + try) % 20000))
-        if ! awk '{ print $2 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null |
-            grep -q -- ":$(printf '%04X' "$port")\$"; then
+    local port
+    for _ in $(seq 50); do
+        port=$((20000 + RANDOM % 12000))
+        if awk -v port="$(printf ':%04X' "$port")" \
+            'substr($2, length($2) - 4) == port { used = 1 } END { exit used }' \
+            /proc/net/tcp /proc/net/tcp6 2>/dev/null; then
             printf '%s\n' "$port"
             return
         fi
@@ -91,7 +95,7 @@ make_data() {
 }
 
 start() {
-    local port='' pid net
+    local port=''
     while [ $# -gt 0 ]; do
         case $1 in
         --port)
@@ -128,21 +132,38 @@ start() {
         # Copied from a template, or made by root when a folder above was closed.
         find "$dir/data" -not -user nobody -exec chown nobody:nogroup {} +
     fi
-    net=(--skip-networking)
     rm -f "$dir/port"
-    if [ -n "$port" ]; then
-        [ "$port" != auto ] || port=$(free_port)
-        net=(--port="$port" --bind-address=127.0.0.1)
-        printf '%s\n' "$port" >"$dir/port"
+    if [ "$port" = auto ]; then
+        for _ in 1 2 3 4 5; do
+            port=$(free_port)
+            if launch --port="$port" --bind-address=127.0.0.1 "$@"; then
+                printf '%s\n' "$port" >"$dir/port"
+                return 0
+            fi
+            grep -q 'Address already in use' "$dir/err.log" || break
+        done
+    elif [ -n "$port" ]; then
+        if launch --port="$port" --bind-address=127.0.0.1 "$@"; then
+            printf '%s\n' "$port" >"$dir/port"
+            return 0
+        fi
+    elif launch --skip-networking "$@"; then
+        return 0
     fi
+    tail -n 5 "$dir/err.log" >&2 2>/dev/null || true
+    die "the server did not start, see $dir/err.log"
+}
+
+# Starts the process with these options; true once it answers, false when it ended or says nothing for 30 s.
+launch() {
+    local pid
     # A session of its own: a Ctrl-C meant for the caller must not take the database down first.
     (
         cd /
         exec setsid "${as_prefix[@]}" mariadbd --no-defaults --datadir="$dir/data" --socket="$dir/s" \
             --pid-file="$dir/server.pid" --log-error="$dir/err.log" --skip-name-resolve \
             --innodb-buffer-pool-size=64M --innodb-log-file-size=16M \
-            --character-set-server=utf8mb4 --collation-server=utf8mb4_bin \
-            "${account[@]}" "${net[@]}" "$@"
+            --character-set-server=utf8mb4 --collation-server=utf8mb4_bin "${account[@]}" "$@"
     ) </dev/null >/dev/null 2>&1 &
     pid=$!
     disown "$pid" 2>/dev/null || true
@@ -151,11 +172,10 @@ start() {
         if answers; then
             return 0
         fi
-        kill -0 "$pid" 2>/dev/null || break
+        kill -0 "$pid" 2>/dev/null || return 1
         sleep 0.05
     done
-    tail -n 5 "$dir/err.log" >&2 2>/dev/null || true
-    die "the server did not start, see $dir/err.log"
+    return 1
 }
 
 # Signals the server and waits until it is gone.

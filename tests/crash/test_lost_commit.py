@@ -13,7 +13,7 @@ import runner
 from load import Load, Plan
 from proxy import Proxy
 
-EVENTS = procs.int_env("COMMIT_EVENTS", 10000)
+EVENTS = procs.int_env("COMMIT_EVENTS", 5000)
 
 
 class LostCommit(runner.Drill):

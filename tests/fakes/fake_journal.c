@@ -367,7 +367,7 @@ op_append(void *self, struct append *append)
     } else if (fake->full ||
                (fake->config.bytes_max != 0 && fake->bytes >= fake->config.bytes_max)) {
         err = ERR_FULL;
-    } else if (fake->config.queue_events != 0 &&
+    } else if (fake->config.queue_events != 0 && fake->queued_events > 0 &&
                fake->queued_events + append->count > fake->config.queue_events) {
         err = ERR_AGAIN;
     } else {

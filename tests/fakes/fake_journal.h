@@ -18,7 +18,7 @@ struct fake_journal;
 
 struct fake_journal_config {
     uint32_t partitions;   /* 0 means 1 */
-    uint32_t queue_events; /* events waiting for a commit; 0 means no limit */
+    uint32_t queue_events; /* events waiting for a commit, or one larger append; 0: no limit */
     uint64_t bytes_max;    /* body bytes held at which appends get ERR_FULL; 0 means no limit */
     uint32_t id_window;    /* keys recognised as repeats: the last so many; 0 means none */
     struct journal_observer observer; /* durable may be NULL */

@@ -60,9 +60,9 @@ test_db_end(struct test_db *db)
     db->dir[0] = '\0';
 }
 
-/* Starts a new server, on TCP too. False, with the reason printed, when that cannot be done. */
+/* Starts a new server. False, with the reason printed, when that cannot be done. */
 static inline bool
-test_db_start(struct test_db *db)
+test_db_start(struct test_db *db, const char *options)
 {
     *db = (struct test_db){.user = "root", .password = ""};
     snprintf(db->dir, sizeof db->dir, "/tmp/sluice-test-XXXXXX");
@@ -72,7 +72,7 @@ test_db_start(struct test_db *db)
         return false;
     }
     snprintf(db->socket, sizeof db->socket, "%s/s", db->dir);
-    if (!test_db_action(db, "start", "--port auto")) {
+    if (!test_db_action(db, "start", options)) {
         print_message("no database server could be started, see above\n");
         test_db_end(db);
         return false;
@@ -89,7 +89,7 @@ test_db_use(struct test_db *db)
     const char *password = getenv("TEST_DB_PASSWORD");
 
     if (socket == NULL || socket[0] == '\0') {
-        return test_db_start(db);
+        return test_db_start(db, "");
     }
     *db = (struct test_db){
         .user = user != NULL ? user : "root",

@@ -12,7 +12,6 @@
 #include "tests/integration/sink_fixture.h"
 
 static struct test_db shared_db; /* set up once, read by every test */
-static bool shared_db_runs;
 
 static int
 set_up(void **state)
@@ -21,9 +20,21 @@ set_up(void **state)
 
     assert_non_null(f);
     *state = f;
-    if (shared_db_runs) {
-        fixture_open(f, &shared_db);
+    fixture_open(f, &shared_db);
+    return 0;
+}
+
+static int
+start_own(void **state, const char *options)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+
+    assert_non_null(f);
+    *state = f;
+    if (!test_db_start(&f->own, options)) {
+        return -1;
     }
+    fixture_open(f, &f->own);
     return 0;
 }
 
@@ -31,14 +42,13 @@ set_up(void **state)
 static int
 set_up_own(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
+    return start_own(state, "");
+}
 
-    assert_non_null(f);
-    *state = f;
-    if (shared_db_runs && test_db_start(&f->own)) {
-        fixture_open(f, &f->own);
-    }
-    return 0;
+static int
+set_up_own_on_tcp(void **state)
+{
+    return start_own(state, "--port auto");
 }
 
 /* ---- locks ---- */
@@ -50,7 +60,6 @@ a_lock_wait_ends_in_retry(void **state)
     struct batch batch = make_batch(0, 2);
     uint64_t seq;
 
-    need_server(f);
     test_db_do(f->admin, "START TRANSACTION");
     test_db_do(f->admin, "SELECT * FROM replication_offsets FOR UPDATE");
     assert_int_equal(apply(f, &batch), SINK_RETRY);
@@ -69,7 +78,6 @@ a_lock_wait_in_the_middle_rolls_everything_back(void **state)
     struct batch batch = make_batch(0, 2);
     char key[33];
 
-    need_server(f);
     set_id(&batch, 1, "contested");
     key_hex(&batch.events[1].event, key);
     test_db_do(f->admin, "START TRANSACTION");
@@ -94,7 +102,6 @@ a_deadlock_ends_in_retry_and_then_in_a_repeat(void **state)
     struct applier applier;
     char key[33];
 
-    need_server(f);
     set_id(&batch, 0, "contested");
     key_hex(&batch.events[0].event, key);
     test_db_do(f->admin, "START TRANSACTION");
@@ -127,7 +134,6 @@ a_connection_killed_in_a_transaction_ends_in_retry(void **state)
     struct batch batch = make_batch(0, 2);
     struct applier applier;
 
-    need_server(f);
     start_blocked_applier(&applier, f, &batch);
     test_db_do(f->admin, "KILL %s", f->text);
     pthread_join(applier.thread, NULL);
@@ -146,7 +152,6 @@ a_statement_killed_alone_ends_in_retry(void **state)
     struct batch batch = make_batch(0, 2);
     struct applier applier;
 
-    need_server(f);
     start_blocked_applier(&applier, f, &batch);
     test_db_do(f->admin, "KILL QUERY %s", f->text);
     pthread_join(applier.thread, NULL);
@@ -163,7 +168,6 @@ a_connection_lost_while_idle_is_opened_again_unseen(void **state)
     struct fixture *f = *state;
     struct batch batch = make_batch(0, 2);
 
-    need_server(f);
     wait_for(f, "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND "
                 "id <> CONNECTION_ID()");
     test_db_do(f->admin, "KILL %s", f->text);
@@ -180,7 +184,6 @@ a_server_that_is_not_there_is_waited_for(void **state)
     struct sink sink;
     uint64_t seq = 7;
 
-    need_server(f);
     config.socket = "/nonexistent/socket";
     sink = new_sink(&config, &f->owner, 0);
     assert_int_equal(sink.ops->position(sink.self, &seq), ERR_UNAVAILABLE);
@@ -199,7 +202,6 @@ demanded_tls_is_never_given_up(void **state)
     struct sink sink;
     uint64_t seq;
 
-    need_server(f);
     config.tls = MYSQL_TLS_REQUIRED;
     sink = new_sink(&config, &f->owner, 0);
     assert_int_equal(sink.ops->position(sink.self, &seq), ERR_UNAVAILABLE);
@@ -216,7 +218,6 @@ a_server_killed_in_a_transaction_loses_and_doubles_nothing(void **state)
     struct applier applier;
     uint64_t seq;
 
-    need_server(f);
     start_blocked_applier(&applier, f, &batch);
     assert_true(test_db_action(f->db, "kill", ""));
     pthread_join(applier.thread, NULL);
@@ -247,7 +248,6 @@ a_hung_server_is_given_up_after_the_timeout(void **state)
     uint64_t seq;
     int pid;
 
-    need_server(f);
     hasty.timeout_ms = 1000;
     sink = new_sink(&hasty, &f->owner, 0);
     assert_int_equal(sink.ops->position(sink.self, &seq), ERR_OK);
@@ -272,7 +272,6 @@ a_small_packet_splits_statements_and_then_batches(void **state)
     struct batch part;
     static char text[40000];
 
-    need_server(f);
     test_db_do(f->admin, "SET GLOBAL max_allowed_packet = 16384");
     renew_sink(f);
     for (size_t i = 0; i < many.count; i++) {
@@ -323,7 +322,6 @@ a_read_only_server_is_waited_for(void **state)
     struct batch batch = make_batch(0, 2);
     uint64_t seq;
 
-    need_server(f);
     use_plain_account(f);
     test_db_do(f->admin, "SET GLOBAL read_only = 1");
     assert_int_equal(apply(f, &batch), SINK_RETRY);
@@ -342,7 +340,6 @@ revoked_rights_are_waited_for(void **state)
     struct batch batch = make_batch(0, 2);
     uint64_t seq;
 
-    need_server(f);
     use_plain_account(f);
     test_db_do(f->admin, "REVOKE INSERT ON %s.* FROM plain@localhost", f->database);
     renew_sink(f);
@@ -364,7 +361,6 @@ too_many_connections_are_waited_for(void **state)
     struct sink second;
     uint64_t seq;
 
-    need_server(f);
     use_plain_account(f);
     test_db_do(f->admin, "ALTER USER plain@localhost WITH MAX_USER_CONNECTIONS 1");
     renew_sink(f);
@@ -519,7 +515,6 @@ a_lost_answer_to_commit_is_resolved_by_the_offset(void **state)
     struct sink sink;
     uint64_t seq = 99;
 
-    need_server(f);
     start_proxy(&proxy, (uint16_t)test_db_number(f->db, "port"));
     config.socket = NULL;
     config.host = "127.0.0.1";
@@ -553,17 +548,6 @@ a_lost_answer_to_commit_is_resolved_by_the_offset(void **state)
 }
 
 static int
-start_shared_db(void **state)
-{
-    (void)state;
-    log_setup(LOG_ERROR, LOG_TEXT, 2);
-    signal(SIGPIPE, SIG_IGN);
-    mysql_library_start();
-    shared_db_runs = test_db_use(&shared_db);
-    return 0;
-}
-
-static int
 end_shared_db(void **state)
 {
     (void)state;
@@ -593,8 +577,15 @@ main(void)
         TEST_OWN_SERVER(a_read_only_server_is_waited_for),
         TEST_OWN_SERVER(revoked_rights_are_waited_for),
         TEST_OWN_SERVER(too_many_connections_are_waited_for),
-        TEST_OWN_SERVER(a_lost_answer_to_commit_is_resolved_by_the_offset),
+        cmocka_unit_test_setup_teardown(a_lost_answer_to_commit_is_resolved_by_the_offset,
+                                        set_up_own_on_tcp, fixture_close),
     };
 
-    return cmocka_run_group_tests(tests, start_shared_db, end_shared_db);
+    log_setup(LOG_ERROR, LOG_TEXT, 2);
+    signal(SIGPIPE, SIG_IGN);
+    mysql_library_start();
+    if (!test_db_use(&shared_db)) {
+        return skip_all();
+    }
+    return cmocka_run_group_tests(tests, NULL, end_shared_db);
 }

@@ -13,6 +13,15 @@ import time
 import procs
 
 
+def _open_to_all(directory):
+    """Whether every folder above DIRECTORY lets other users pass."""
+    while directory != "/":
+        directory = os.path.dirname(directory)
+        if not os.stat(directory).st_mode & 0o001:
+            return False
+    return True
+
+
 class MariaDB:
     def __init__(self, directory, name="sluice", options=()):
         self.dir = directory
@@ -22,16 +31,24 @@ class MariaDB:
         self.socket = os.path.join(directory, "s")
         self.port = procs.free_port()
         self.process = None
+        # As root it runs as nobody, unless nobody cannot reach its folder.
+        self.as_nobody = os.geteuid() != 0 or _open_to_all(directory)
+        if not self.as_nobody:
+            self.options.append("--user=root")
 
     @property
     def url(self):
         return "mysql://root@/%s?socket=%s" % (self.name, self.socket)
 
+    def _environment(self):
+        """Temporary tables go to our own folder: in a shared one two servers' names collide."""
+        return {**os.environ, "TMPDIR": self.dir}
+
     def start(self):
         """Creates the data directory when it is missing; returns once queries are answered."""
         if not os.path.isdir(self.data):
             os.makedirs(self.dir, exist_ok=True)
-            if os.geteuid() == 0:
+            if os.geteuid() == 0 and self.as_nobody:
                 shutil.chown(self.dir, "nobody", "nogroup")
             install = procs.spawn(
                 [
@@ -40,8 +57,10 @@ class MariaDB:
                     "--datadir=" + self.data,
                     "--auth-root-authentication-method=normal",
                     "--skip-test-db",
+                    *([] if self.as_nobody else ["--user=root"]),
                 ],
-                as_nobody=True,
+                as_nobody=self.as_nobody,
+                env=self._environment(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
             )
@@ -70,7 +89,8 @@ class MariaDB:
                 "--character-set-server=utf8mb4",
                 *self.options,
             ],
-            as_nobody=True,
+            as_nobody=self.as_nobody,
+            env=self._environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

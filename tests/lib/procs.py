@@ -14,6 +14,19 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+
+def _slowness():
+    """How much longer than a plain build's anything may take (DRILL_DEADLINE_FACTOR, or by build)."""
+    given = os.environ.get("DRILL_DEADLINE_FACTOR", "")
+    if given:
+        return float(given)
+    binary = os.environ.get("SLUICE_BIN", "")
+    return 5.0 if "/tsan/" in binary else 3.0 if "/asan/" in binary else 1.0
+
+
+# Waits are bounds on hanging, not measurements.
+SLOWNESS = _slowness()
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 

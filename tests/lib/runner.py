@@ -115,7 +115,7 @@ class _Result(unittest.TestResult):
         super().startTest(test)
         self._began = time.monotonic()
         self._broken = False
-        signal.alarm(int(getattr(test, "deadline_seconds", 120) * DEADLINE_FACTOR))
+        signal.alarm(int(getattr(test, "deadline_seconds", 120) * procs.SLOWNESS))
 
     def stopTest(self, test):
         signal.alarm(0)
@@ -174,10 +174,6 @@ class _Result(unittest.TestResult):
     @property
     def failed(self):
         return len({test.id() for test, _ in self.failures + self.errors})
-
-
-# Sanitizer builds are slower; DRILL_DEADLINE_FACTOR=5 gives every test five times its deadline.
-DEADLINE_FACTOR = float(os.environ.get("DRILL_DEADLINE_FACTOR", "") or 1)
 
 
 def _flatten(suite):

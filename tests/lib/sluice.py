@@ -15,10 +15,6 @@ _REPORT = re.compile(
     r"|\.[ch]:\d+: .*(assert|ASSERT)|[Aa]ssertion"
 )
 
-# A sanitizer makes everything slower; waits are bounds on hanging, not measurements.
-_SLOW = float(os.environ.get("DRILL_DEADLINE_FACTOR", "") or 1)
-
-
 class Server:
     def __init__(self, env, prefix):
         self.env = {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": "0", "LOG_LEVEL": "INFO"}
@@ -92,11 +88,11 @@ class Server:
                 )
             return None
 
-        self.port = procs.wait_until(listening, timeout * _SLOW, "the server listens", pause=0.01)
+        self.port = procs.wait_until(listening, timeout * procs.SLOWNESS, "the server listens", pause=0.01)
         self.env["HTTP_PORT"] = str(self.port)  # the same port again after a restart
 
     def wait_ready(self, timeout=30):
-        procs.wait_until(lambda: self.ready_status() == 200, timeout * _SLOW, "/ready is 200")
+        procs.wait_until(lambda: self.ready_status() == 200, timeout * procs.SLOWNESS, "/ready is 200")
 
     def ready_status(self):
         """Status of GET /ready, or None when nobody answers."""
@@ -107,7 +103,7 @@ class Server:
             return None
 
     def client(self, timeout=20):
-        return Client(self.port, timeout=timeout * _SLOW)
+        return Client(self.port, timeout=timeout * procs.SLOWNESS)
 
     def running(self):
         return self.process is not None and self.process.poll() is None
@@ -127,7 +123,7 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
 
     def wait_exit(self, timeout=30):
-        return self.process.wait(timeout * _SLOW)
+        return self.process.wait(timeout * procs.SLOWNESS)
 
     def stop(self, timeout=30):
         """SIGTERM; returns the exit code."""
@@ -139,7 +135,7 @@ class Server:
     def command(self, *args, timeout=120):
         """Runs a subcommand with this server's variables."""
         return procs.run(
-            [*self._command(), *args], timeout=timeout * _SLOW, check=False, env=self._environment()
+            [*self._command(), *args], timeout=timeout * procs.SLOWNESS, check=False, env=self._environment()
         )
 
     def metrics(self):
@@ -171,7 +167,7 @@ class Server:
                 raise AssertionError("the server ended with %s while draining" % self.process.returncode)
             return self.pending() == 0
 
-        procs.wait_until(drained, timeout * _SLOW, "the log drains", pause=0.1)
+        procs.wait_until(drained, timeout * procs.SLOWNESS, "the log drains", pause=0.1)
 
     def sanitizer_report(self):
         try:

@@ -2,8 +2,9 @@
  * test_replicator.c - every answer the sink and the journal can give, and what must come of it.
  *
  * The steps run on the test's own thread with fakes and a clock moved by hand. A world is one
- * process: journal and store outlive it, world_restart() is a crash and a new start. The threads
- * are tested last, with nothing decided by timing: a hang ends in SIGALRM.
+ * process: journal and store outlive it, world_restart() is a crash and a new start, with what
+ * w->config says by then. The threads are tested last, with nothing decided by timing: a hang ends
+ * in SIGALRM.
  */
 #include "core/replicator.h"
 
@@ -145,7 +146,7 @@ world_new(uint32_t partitions)
     w->slices_config = (struct slices_config){
         .rules = {.threshold_us = {300000}, .threshold_count = 1},
         .series_max = 100,
-        .retain_minutes = 90 * 1440,
+        .retain_minutes = INT64_C(90) * 1440,
     };
     w->config = (struct replicator_config){
         .batch_events_max = BATCH_EVENTS,
@@ -168,13 +169,6 @@ world_free(struct world *w)
     fake_journal_free(w->journal);
     fake_store_free(w->store);
     free(w);
-}
-
-/* Starts again with settings changed by the caller. */
-static void
-world_reconfigure(struct world *w)
-{
-    world_restart(w);
 }
 
 /* ---- events ---- */
@@ -410,7 +404,7 @@ a_backoff_limit_below_the_first_wait_means_no_growth(void **state)
 
     (void)state;
     w->config.backoff_max_ms = 1;
-    world_reconfigure(w);
+    world_restart(w);
     for (int i = 0; i < 50; i++) {
         fake_store_next_position(w->store, 0, ERR_UNAVAILABLE);
         assert_in_range(step(w), 1, BACKOFF_MS);
@@ -541,7 +535,7 @@ each_partition_sends_its_own_stripes(void **state)
 
     (void)state;
     w->config.batch_events_max = 300;
-    world_reconfigure(w);
+    world_restart(w);
     put_events(w, 4 * JOURNAL_STRIPE + 10);
     assert_int_equal(status_of(w, 0).lag_events, JOURNAL_STRIPE + JOURNAL_STRIPE);
     assert_int_equal(status_of(w, 1).lag_events, JOURNAL_STRIPE + 10);
@@ -556,7 +550,7 @@ a_batch_that_is_not_full_waits_for_more_but_not_longer_than_told(void **state)
 
     (void)state;
     w->config.batch_wait_ms = 50;
-    world_reconfigure(w);
+    world_restart(w);
     put_events(w, 1);
     assert_int_equal(step(w), 0);
     assert_int_equal(step(w), 50);
@@ -579,13 +573,13 @@ a_full_batch_and_what_it_leaves_do_not_wait(void **state)
 
     (void)state;
     w->config.batch_wait_ms = 50;
-    world_reconfigure(w);
+    world_restart(w);
     put_events(w, BATCH_EVENTS);
     assert_int_equal(run(w), -1);
     assert_int_equal(fake_store_calls(w->store).apply, 1);
 
     w->config.batch_bytes_max = 1; /* one event fills a batch */
-    world_reconfigure(w);
+    world_restart(w);
     put_events(w, 5);
     assert_int_equal(run(w), 50);
     fake_clock_pass_ms(&w->clock, 50);
@@ -912,7 +906,7 @@ catching_up_ends_exactly_at_the_position_and_spans_batches(void **state)
     run_to_the_end(w);
     put_events(w, 8);
     w->config.batch_events_max = 3;
-    world_reconfigure(w);
+    world_restart(w);
     journal = fake_journal_port(w->journal);
     for (uint64_t i = 0; i < 3; i++) {
         const uint64_t noted[] = {3, 6, 8};
@@ -936,7 +930,7 @@ a_position_past_the_last_own_seq_is_caught_up_with(void **state)
 
     (void)state;
     w->config.batch_events_max = 2000;
-    world_reconfigure(w);
+    world_restart(w);
     put_events(w, JOURNAL_STRIPE + 20);
     fake_journal_next_advance(w->journal, ERR_FAILED, false);
     assert_int_equal(run_partition(w, 0), -1);

@@ -1,0 +1,97 @@
+# ratios.awk - the end of `make bench`: ratios of medians over the rounds, beside the goals.
+# Reads the lines of run.sh. A goal that was not reached is shown, not hidden, and is no error.
+
+# The run's values of KEY, under the name of what was measured.
+function keep(what, key) {
+    if (key in value) {
+        list[what, key] = list[what, key] " " value[key]
+    }
+}
+
+function median(what, key,    n, i, j, x, t) {
+    n = split(list[what, key], x, " ")
+    for (i = 2; i <= n; i++) {
+        t = x[i] + 0
+        for (j = i - 1; j >= 1 && x[j] + 0 > t; j--) {
+            x[j + 1] = x[j]
+        }
+        x[j + 1] = t
+    }
+    if (n == 0) {
+        return ""
+    }
+    return n % 2 ? x[(n + 1) / 2] : (x[n / 2] + x[n / 2 + 1]) / 2
+}
+
+# One row: A over B, and what it should be ("" for no goal): "above" or "below" BOUND.
+function row(text, a, b, goal, bound,    ratio, verdict) {
+    if (a == "" || b == "" || b + 0 == 0) {
+        return
+    }
+    ratio = a / b
+    verdict = ""
+    if (goal == "at least") {
+        verdict = ratio >= bound ? "reached" : "MISSED"
+    } else if (goal == "above") {
+        verdict = ratio > bound ? "reached" : "MISSED"
+    } else if (goal == "below") {
+        verdict = ratio < bound ? "reached" : "MISSED"
+    }
+    printf "%-62s %12.0f %12.0f %8.2f  %-14s %s\n", text, a, b, ratio,
+        goal == "" ? "" : goal " " bound, verdict
+}
+
+{
+    split("", value)
+    for (i = 1; i <= NF; i++) {
+        at = index($i, "=")
+        value[substr($i, 1, at - 1)] = substr($i, at + 1)
+    }
+    if (value["load"] == "log") {
+        what = "log " value["server"] " " value["group"]
+    } else {
+        what = value["load"] " " value["server"] " " value["body"] " " value["connections"]
+        if (!(value["connections"] in seen)) {
+            seen[value["connections"]] = 1
+            order[++sizes] = value["connections"]
+        }
+        if ("rate" in value) {
+            rate = value["rate"]
+        }
+    }
+    keep(what, "req_s")
+    keep(what, "events_s")
+    keep(what, "p50_us")
+    keep(what, "p99_us")
+    keep(what, "p999_us")
+}
+
+END {
+    printf "\n%-62s %12s %12s %8s  %s\n", "medians", "Sluice", "peer", "ratio", "goal"
+    for (i = 1; i <= sizes; i++) {
+        n = order[i]
+        sluice = median("closed sluice fixed " n, "req_s")
+        row("requests/s, " n " connections, beside nginx (empty 202)", sluice,
+            median("closed nginx fixed " n, "req_s"),
+            n == 250 || n == 64 ? "at least" : "", n == 250 ? 0.8 : 0.6)
+        row("requests/s, " n " connections, beside Redis (appendfsync always)", sluice,
+            median("closed redis fixed " n, "req_s"), n == 250 || n == 64 ? "above" : "", 1)
+        row("requests/s, " n " connections, client ids, beside nginx",
+            median("closed sluice ids " n, "req_s"), median("closed nginx ids " n, "req_s"), "", 0)
+        row("p99 us, " n " connections, full load, beside a bare commit's p50",
+            median("closed sluice fixed " n, "p99_us"), median("log bare-lmdb 1", "p50_us"),
+            n == 64 ? "below" : "", 10)
+        row("p99 us, " n " connections, " rate "/s by the clock, beside nginx",
+            median("open sluice fixed " n, "p99_us"), median("open nginx fixed " n, "p99_us"), "", 0)
+        row("p999 us, " n " connections, " rate "/s by the clock, beside nginx",
+            median("open sluice fixed " n, "p999_us"), median("open nginx fixed " n, "p999_us"), "", 0)
+    }
+    split("1 64 256 1024", groups, " ")
+    for (i = 1; i <= 4; i++) {
+        row("log alone, events/s in groups of " groups[i] ", beside a bare LMDB",
+            median("log sluice " groups[i], "events_s"),
+            median("log bare-lmdb " groups[i], "events_s"), "", 0)
+    }
+    row("log alone, events/s in groups of 1024, beside 1670000",
+        median("log sluice 1024", "events_s"), 1670000, "at least", 1)
+}
