@@ -490,8 +490,7 @@ summarise_space(struct log_view *view, MDB_txn *txn, struct log_summary *out)
     out->starts = tables[LOG_TABLE_INSTANCES].ms_entries;
     out->page_size = tables[LOG_TABLE_RECORDS].ms_psize;
     out->pages = (uint64_t)info.me_last_pgno + 1;
-    out->live_bytes =
-        (pages_of(&tables[LOG_TABLE_RECORDS]) + pages_of(&tables[LOG_TABLE_IDS])) * out->page_size;
+    out->live_bytes = pages_of(&tables[LOG_TABLE_RECORDS]) * out->page_size;
     if (stat(view->data_path, &file) == 0) {
         out->file_bytes = (uint64_t)file.st_size;
     }

@@ -158,6 +158,7 @@ load_closed(struct wal *wal, MDB_cursor *cursor)
             log_error("wal.segments_damaged", LOG_U64("count", wal->segments.count), LOG_ERR(err),
                       LOG_END);
             segment_list_free(&wal->segments);
+            wal->segments_damaged = true;
             return 0;
         }
     }
@@ -212,6 +213,7 @@ segments_load(struct wal *wal, MDB_txn *txn)
     int rc = mdb_cursor_open(txn, wal->segments_db, &cursor);
 
     segment_list_free(&wal->segments);
+    wal->segments_damaged = false;
     if (rc != 0) {
         return rc;
     }
