@@ -232,7 +232,7 @@ read_state(const struct log_view *view, MDB_txn *txn, struct log_state *out, str
 static enum err
 open_tables(struct log_view *view, const char *dir, struct buffer *problem)
 {
-    struct log_state state;
+    struct log_state state = {0};
     MDB_txn *txn = NULL;
     enum err err = ERR_OK;
     int rc = begin(view, &txn);
@@ -790,7 +790,7 @@ static enum err
 find_block(struct log_view *view, uint64_t seq, uint64_t *key_out, uint64_t *last_out,
            uint64_t *first_possible_out, struct buffer *problem)
 {
-    struct log_state state;
+    struct log_state state = {0};
     MDB_txn *txn = NULL;
     MDB_cursor *cursor = NULL;
     MDB_val key = val_of(&seq, sizeof(seq));

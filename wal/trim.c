@@ -30,6 +30,7 @@ segment_list_push(struct segment_list *list, struct segment segment)
         if (ring == NULL) {
             return ERR_NO_MEMORY;
         }
+        ASSERT(list->count == 0 || list->ring != NULL);
         for (size_t i = 0; i < list->count; i++) {
             ring[i] = list->ring[(list->head + i) & (list->capacity - 1)];
         }
@@ -38,6 +39,7 @@ segment_list_push(struct segment_list *list, struct segment segment)
         list->capacity = capacity;
         list->head = 0;
     }
+    ASSERT(list->ring != NULL);
     list->ring[(list->head + list->count) & (list->capacity - 1)] = segment;
     list->count++;
     list->bytes += segment.bytes;
