@@ -22,7 +22,6 @@ enum {
 enum err
 segment_list_push(struct segment_list *list, struct segment segment)
 {
-    ASSERT(list->capacity == 0 || list->ring != NULL);
     if (list->count == list->capacity) {
         size_t capacity = list->capacity == 0 ? 64 : list->capacity * 2;
         struct segment *ring = calloc(capacity, sizeof(*ring));
