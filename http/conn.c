@@ -704,16 +704,16 @@ refuse_connection(struct conn *conn)
     conn_pump(conn);
 }
 
-void
+bool
 conn_accept(struct loop *loop, uv_stream_t *listener)
 {
     struct conn *conn = calloc(1, sizeof(*conn));
     bool welcome;
 
     if (conn == NULL || uv_tcp_init(&loop->uv, &conn->tcp) != 0) {
-        free(conn); /* libuv tries again when the listener is next readable */
+        free(conn);
         metric_add(&loop->metrics.accept_errors, 1);
-        return;
+        return false;
     }
     conn->loop = loop;
     conn->tcp.data = conn;
@@ -728,11 +728,10 @@ conn_accept(struct loop *loop, uv_stream_t *listener)
     welcome = count_in(conn);
     if (uv_accept(listener, (uv_stream_t *)&conn->tcp) != 0 || !welcome) {
         conn_close(conn);
-        return;
-    }
-    if (conn->over_limit) {
+    } else if (conn->over_limit) {
         refuse_connection(conn);
-        return;
+    } else {
+        update_reading(conn);
     }
-    update_reading(conn);
+    return true;
 }

@@ -170,7 +170,8 @@ struct loop {
     bool started;
     bool listening;
     bool draining;
-    bool kick; /* something was appended since the last kick */
+    bool kick;           /* something was appended since the last kick */
+    bool accept_waiting; /* a connection could not be taken yet */
     uint64_t drain_until_ms;
     _Atomic(struct exchange *) finished; /* stack, newest first */
     struct conn *conns;
@@ -218,7 +219,12 @@ void loop_run(struct loop *loop);  /* the thread's body */
 void loop_touch_time(struct loop *loop);
 
 /* ---- conn.c ---- */
-void conn_accept(struct loop *loop, uv_stream_t *listener);
+
+/*
+ * False: there was no memory to take the connection with. It waits in LISTENER, which libuv has
+ * stopped watching until somebody takes it: ask again later.
+ */
+MUST_CHECK bool conn_accept(struct loop *loop, uv_stream_t *listener);
 void conn_mark_dirty(struct conn *conn);
 void conn_pump(struct conn *conn); /* sends what is finished, takes what waits; may close */
 void conn_sweep(struct conn *conn, uint64_t now_ms);

@@ -67,7 +67,7 @@ on_connection(uv_stream_t *listener, int status)
         metric_add(&loop->metrics.accept_errors, 1);
         return;
     }
-    conn_accept(loop, listener);
+    loop->accept_waiting = !conn_accept(loop, listener);
 }
 
 static void
@@ -193,6 +193,9 @@ on_sweep(uv_timer_t *timer)
     for (struct conn *conn = loop->conns; conn != NULL; conn = next) {
         next = conn->next;
         conn_sweep(conn, now_ms);
+    }
+    if (loop->accept_waiting && loop->listening) {
+        loop->accept_waiting = !conn_accept(loop, (uv_stream_t *)&loop->listener);
     }
     end_if_drained(loop);
 }

@@ -28,10 +28,38 @@
 #include "http/server.h"
 #include "tests/fakes/fake_journal.h"
 
+/* Sanitizers bring their own allocator. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FAILING_ALLOC 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define FAILING_ALLOC 0
+#endif
+#endif
+#ifndef FAILING_ALLOC
+#define FAILING_ALLOC 1
+void *__libc_calloc(size_t count, size_t size);
+#endif
+
 enum {
     EVENT_MAX = 2048,
     PATIENCE_S = 30, /* a socket that says nothing for so long is a failure */
 };
+
+/* ---- memory that runs out for the server ---- */
+
+#if FAILING_ALLOC
+static _Atomic int callocs_to_fail;
+
+void *
+calloc(size_t count, size_t size)
+{
+    if (atomic_load(&callocs_to_fail) > 0 && atomic_fetch_sub(&callocs_to_fail, 1) > 0) {
+        return NULL;
+    }
+    return __libc_calloc(count, size);
+}
+#endif
 
 /* ---- a journal the test completes by hand ---- */
 
@@ -846,6 +874,32 @@ connections_beyond_the_limit_are_told_so(void **state)
 /* ---- slow and strange clients ---- */
 
 static void
+a_connection_without_memory_for_it_does_not_stop_the_listener(void **state)
+{
+#if FAILING_ALLOC
+    struct server_config config = default_config();
+    struct fixture f;
+    struct client *client;
+
+    (void)state;
+    start_manual(&f, &config);
+    client = calloc(1, sizeof(*client));
+    assert_non_null(client);
+    atomic_store(&callocs_to_fail, 1);
+    client->fd = connect_to(&f);
+    get(client, "/health");
+    assert_int_equal(read_answer(client).status, 200);
+    assert_int_equal(atomic_load(&callocs_to_fail), 0);
+    assert_true(metric(&f, "sluice_http_accept_errors_total") == 1);
+    client_free(client);
+    finish(&f);
+#else
+    (void)state;
+    skip();
+#endif
+}
+
+static void
 a_client_that_waits_to_be_told_is_told_to_go_on_or_refused(void **state)
 {
     struct server_config config = default_config();
@@ -1479,6 +1533,7 @@ main(void)
         cmocka_unit_test(a_client_that_is_still_sending_sees_its_refusal),
         cmocka_unit_test(bodies_beyond_the_shared_budget_are_refused_and_the_budget_comes_back),
         cmocka_unit_test(connections_beyond_the_limit_are_told_so),
+        cmocka_unit_test(a_connection_without_memory_for_it_does_not_stop_the_listener),
         cmocka_unit_test(a_client_that_waits_to_be_told_is_told_to_go_on_or_refused),
         cmocka_unit_test(a_continue_waits_for_the_answers_before_it),
         cmocka_unit_test(a_request_that_does_not_arrive_in_time_is_timed_out),
