@@ -564,7 +564,7 @@ write_process(const struct server *server, struct buffer *out)
 }
 
 void
-exposition_write(struct server *server, struct buffer *out)
+exposition_write(const struct server *server, struct buffer *out)
 {
     struct journal *journal = server->deps.journal;
     struct buffer labels = BUFFER_EMPTY;

@@ -140,24 +140,21 @@ take_finished(struct loop *loop)
     return oldest;
 }
 
-static void
-settle_finished(struct loop *loop)
+void
+loop_take_back(struct loop *loop, struct exchange *exchange)
 {
-    struct exchange *exchange = take_finished(loop);
-
-    while (exchange != NULL) {
-        struct exchange *next = exchange->finished_next;
-
-        ASSERT(loop->outstanding > 0);
-        loop->outstanding--;
-        ingest_finish(exchange);
-        if (exchange->conn != NULL) {
-            conn_mark_dirty(exchange->conn);
-        } else {
-            exchange_free(exchange);
-        }
-        exchange = next;
+    ASSERT(loop->outstanding > 0);
+    loop->outstanding--;
+    if (exchange->conn != NULL) {
+        conn_mark_dirty(exchange->conn);
+    } else {
+        exchange_free(exchange);
     }
+}
+
+void
+loop_pump_dirty(struct loop *loop)
+{
     while (loop->dirty != NULL) {
         struct conn *conn = loop->dirty;
 
@@ -167,6 +164,21 @@ settle_finished(struct loop *loop)
             conn_pump(conn);
         }
     }
+}
+
+static void
+settle_finished(struct loop *loop)
+{
+    struct exchange *exchange = take_finished(loop);
+
+    while (exchange != NULL) {
+        struct exchange *next = exchange->finished_next;
+
+        ingest_finish(exchange);
+        loop_take_back(loop, exchange);
+        exchange = next;
+    }
+    loop_pump_dirty(loop);
 }
 
 static void

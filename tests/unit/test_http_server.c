@@ -71,6 +71,8 @@ struct manual_journal {
     size_t count;
     uint64_t kicks;
     uint64_t seq;
+    bool stats_held; /* stats() does not return meanwhile */
+    uint32_t stats_waiting;
 };
 
 static enum err
@@ -99,8 +101,37 @@ manual_kick(void *self)
 static void
 manual_stats(void *self, struct journal_stats *out)
 {
-    (void)self;
+    struct manual_journal *m = self;
+
+    pthread_mutex_lock(&m->mutex);
+    m->stats_waiting++;
+    pthread_cond_broadcast(&m->changed);
+    while (m->stats_held) {
+        pthread_cond_wait(&m->changed, &m->mutex);
+    }
+    m->stats_waiting--;
+    pthread_mutex_unlock(&m->mutex);
     memset(out, 0, sizeof(*out));
+}
+
+static void
+manual_hold_stats(struct manual_journal *m, bool held)
+{
+    pthread_mutex_lock(&m->mutex);
+    m->stats_held = held;
+    pthread_cond_broadcast(&m->changed);
+    pthread_mutex_unlock(&m->mutex);
+}
+
+/* Waits until somebody is in stats(). */
+static void
+manual_wait_stats(struct manual_journal *m)
+{
+    pthread_mutex_lock(&m->mutex);
+    while (m->stats_waiting == 0) {
+        pthread_cond_wait(&m->changed, &m->mutex);
+    }
+    pthread_mutex_unlock(&m->mutex);
 }
 
 static const struct journal_ops MANUAL_OPS = {
@@ -1487,6 +1518,170 @@ an_append_may_come_back_after_the_stop(void **state)
 }
 
 static void
+events_are_taken_and_answered_while_a_page_is_computed(void **state)
+{
+    struct server_config config = default_config();
+    struct fixture f;
+    struct client *reader;
+    struct client *writer;
+
+    (void)state;
+    start_manual(&f, &config);
+    reader = client_new(&f);
+    writer = client_new(&f);
+    manual_hold_stats(&f.manual, true);
+    get(reader, "/metrics");
+    get(reader, "/slo/status");
+    get(reader, "/health");
+    manual_wait_stats(&f.manual);
+    get(writer, "/health");
+    assert_int_equal(read_answer(writer).status, 200);
+    post_with(writer, "/events", "", "{}");
+    manual_wait(&f.manual, 1);
+    manual_finish(&f.manual, 0, ERR_OK);
+    assert_int_equal(read_answer(writer).status, 202);
+    manual_hold_stats(&f.manual, false);
+    for (int i = 0; i < 3; i++) {
+        struct answer answer = read_answer(reader);
+
+        assert_int_equal(answer.status, 200);
+        assert_true(body_has(&answer, i == 0   ? "# TYPE sluice_wal_bytes gauge"
+                                      : i == 1 ? "\"services\":["
+                                               : "\"status\":\"ok\""));
+    }
+    client_free(reader);
+    client_free(writer);
+    finish(&f);
+}
+
+static void
+a_client_may_die_while_its_page_is_computed(void **state)
+{
+    struct server_config config = default_config();
+    struct linger reset = {1, 0};
+    struct fixture f;
+    struct client *dead;
+    struct client *alive;
+
+    (void)state;
+    start_manual(&f, &config);
+    dead = client_new(&f);
+    alive = client_new(&f);
+    manual_hold_stats(&f.manual, true);
+    get(dead, "/metrics");
+    get(dead, "/metrics");
+    manual_wait_stats(&f.manual);
+    assert_int_equal(setsockopt(dead->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
+    client_free(dead);
+    get(alive, "/health");
+    assert_int_equal(read_answer(alive).status, 200);
+    get(alive, "/slo/status");
+    manual_hold_stats(&f.manual, false);
+    assert_int_equal(read_answer(alive).status, 200);
+    client_free(alive);
+    finish(&f);
+}
+
+static void
+a_stop_waits_for_pages_that_are_owed(void **state)
+{
+    struct server_config config = default_config();
+    struct fixture f;
+    struct client *client;
+    struct answer answer;
+    pthread_t stopper;
+
+    (void)state;
+    start_manual(&f, &config);
+    client = client_new(&f);
+    manual_hold_stats(&f.manual, true);
+    send_text(client, "GET /slo/status HTTP/1.1\r\nHost: h\r\n\r\n"
+                      "GET /slo/status HTTP/1.1\r\nHost: h\r\n\r\n");
+    manual_wait_stats(&f.manual);
+    assert_int_equal(pthread_create(&stopper, NULL, stop_main, &f), 0);
+    manual_hold_stats(&f.manual, false);
+    answer = read_answer(client);
+    assert_int_equal(answer.status, 200);
+    answer = read_answer(client);
+    assert_int_equal(answer.status, 200);
+    assert_int_equal(pthread_join(stopper, NULL), 0);
+    f.stopped = true;
+    client_free(client);
+    finish(&f);
+}
+
+static void *
+stop_now_main(void *arg)
+{
+    struct fixture *f = arg;
+
+    server_stop(f->server, 0, 1);
+    return NULL;
+}
+
+static void
+a_stop_whose_time_is_up_drops_the_pages_nobody_waits_for(void **state)
+{
+    struct server_config config = default_config();
+    struct fixture f;
+    struct client *client;
+    pthread_t stopper;
+
+    (void)state;
+    start_manual(&f, &config);
+    client = client_new(&f);
+    manual_hold_stats(&f.manual, true);
+    send_text(client, "GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n"
+                      "GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
+    manual_wait_stats(&f.manual);
+    assert_int_equal(pthread_create(&stopper, NULL, stop_now_main, &f), 0);
+    assert_false(receive(client));
+    manual_hold_stats(&f.manual, false);
+    assert_int_equal(pthread_join(stopper, NULL), 0);
+    f.stopped = true;
+    client_free(client);
+    finish(&f);
+}
+
+static void
+long_pages_are_charged_to_a_budget_of_their_own_and_give_it_back(void **state)
+{
+    struct server_config config = default_config();
+    const int64_t now_us = clock_wall_us(clock_system());
+    struct fixture f;
+    struct client *client;
+    struct answer answer;
+
+    (void)state;
+    for (int fits = 0; fits < 2; fits++) {
+        config.buffered_bytes_max = fits != 0 ? 300 * 1024 : 10 * 1024;
+        start(&f, &config);
+        for (int i = 0; i < 100; i++) {
+            char name[201];
+            struct event event = {.tenant = SPAN_LITERAL("default"),
+                                  .has_status = true,
+                                  .status = 200,
+                                  .occurred_at_us = now_us};
+
+            (void)snprintf(name, sizeof(name), "%0200d", i);
+            event.service = span_of(name);
+            assert_int_equal(slices_add_event(f.slices, &event, now_us), ERR_OK);
+        }
+        client = client_new(&f);
+        for (int i = 0; i < 5; i++) {
+            get(client, "/slo/status");
+            answer = read_answer(client);
+            assert_int_equal(answer.status, fits != 0 ? 200 : 503);
+            assert_true(fits == 0 || answer.body_len > 64 * 1024);
+        }
+        post_with(client, "/events", "", "{}");
+        assert_int_equal(read_answer(client).status, 202);
+        client_free(client);
+        finish(&f);
+    }
+}
+
+static void
 a_server_that_never_started_closes_and_a_taken_port_is_an_error(void **state)
 {
     struct server_config config = default_config();
@@ -1551,6 +1746,11 @@ main(void)
         cmocka_unit_test(a_stop_under_load_loses_no_answer),
         cmocka_unit_test(a_stop_waits_for_an_answer_that_is_owed),
         cmocka_unit_test(an_append_may_come_back_after_the_stop),
+        cmocka_unit_test(events_are_taken_and_answered_while_a_page_is_computed),
+        cmocka_unit_test(a_client_may_die_while_its_page_is_computed),
+        cmocka_unit_test(a_stop_waits_for_pages_that_are_owed),
+        cmocka_unit_test(a_stop_whose_time_is_up_drops_the_pages_nobody_waits_for),
+        cmocka_unit_test(long_pages_are_charged_to_a_budget_of_their_own_and_give_it_back),
         cmocka_unit_test(a_server_that_never_started_closes_and_a_taken_port_is_an_error),
     };
 
