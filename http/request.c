@@ -465,6 +465,15 @@ request_reset(struct request *request, struct budget *budget, size_t keep_max)
 }
 
 void
+request_drop_body(struct request *request, struct budget *budget, size_t keep_max)
+{
+    budget_give(budget, request->charged);
+    request->charged = 0;
+    request->in_place = (struct span){NULL, 0};
+    buffer_clear(&request->body, keep_max);
+}
+
+void
 request_free(struct request *request, struct budget *budget)
 {
     budget_give(budget, request->charged);

@@ -150,6 +150,9 @@ MUST_CHECK enum parse_step parser_feed(struct parser *parser, struct span bytes,
 void request_reset(struct request *request, struct budget *budget, size_t keep_max);
 void request_free(struct request *request, struct budget *budget);
 
+/* Forgets the body once nobody needs it, giving back what it took; the head stays. */
+void request_drop_body(struct request *request, struct budget *budget, size_t keep_max);
+
 struct span request_field(const struct request *request, enum request_field field);
 bool request_field_repeated(const struct request *request, enum request_field field);
 

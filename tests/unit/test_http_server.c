@@ -875,6 +875,32 @@ bodies_beyond_the_shared_budget_are_refused_and_the_budget_comes_back(void **sta
 }
 
 static void
+an_event_waiting_for_its_commit_holds_its_record_and_not_its_request(void **state)
+{
+    struct server_config config = default_config();
+    struct fixture f;
+    struct client *client;
+    char body[1000];
+
+    (void)state;
+    start_manual(&f, &config);
+    client = client_new(&f);
+    memset(body, ' ', sizeof(body));
+    send_text(client, "POST /events HTTP/1.1\r\nHost: h\r\nContent-Length: 1002\r\n\r\n");
+    send_bytes(client, body, sizeof(body));
+    while ((int)metric(&f, "sluice_http_buffered_bytes") < 1000) {
+        sched_yield();
+    }
+    send_text(client, "{}");
+    manual_wait(&f.manual, 1);
+    assert_in_range((int)metric(&f, "sluice_http_buffered_bytes"), 1, 500);
+    manual_finish(&f.manual, 0, ERR_OK);
+    assert_int_equal(read_answer(client).status, 202);
+    client_free(client);
+    finish(&f);
+}
+
+static void
 connections_beyond_the_limit_are_told_so(void **state)
 {
     struct server_config config = default_config();
@@ -1727,6 +1753,7 @@ main(void)
         cmocka_unit_test(heads_beyond_their_limits_are_refused),
         cmocka_unit_test(a_client_that_is_still_sending_sees_its_refusal),
         cmocka_unit_test(bodies_beyond_the_shared_budget_are_refused_and_the_budget_comes_back),
+        cmocka_unit_test(an_event_waiting_for_its_commit_holds_its_record_and_not_its_request),
         cmocka_unit_test(connections_beyond_the_limit_are_told_so),
         cmocka_unit_test(a_connection_without_memory_for_it_does_not_stop_the_listener),
         cmocka_unit_test(a_client_that_waits_to_be_told_is_told_to_go_on_or_refused),
