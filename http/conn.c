@@ -123,6 +123,7 @@ write_out(struct conn *conn)
     conn->writing = true;
     conn->write_left = conn->out.len;
     conn->progress_ms = uv_now(&conn->loop->uv);
+    conn->writing_since_ms = conn->progress_ms;
     return true;
 }
 
@@ -626,10 +627,14 @@ conn_drain(struct conn *conn)
     }
 }
 
-/* A client that takes no byte of its answer for the write timeout is gone. */
+/*
+ * A client that takes no byte of its answer for the write timeout is gone; one that takes a few now
+ * and then may hold what it is owed no longer than an idle client its connection.
+ */
 static bool
 is_stuck(struct conn *conn, uint64_t now_ms)
 {
+    const struct server_config *config = &conn->loop->server->config;
     size_t left;
 
     if (!conn->writing) {
@@ -640,7 +645,8 @@ is_stuck(struct conn *conn, uint64_t now_ms)
         conn->write_left = left;
         conn->progress_ms = now_ms;
     }
-    return passed(now_ms, conn->progress_ms, conn->loop->server->config.write_timeout_ms);
+    return passed(now_ms, conn->progress_ms, config->write_timeout_ms) ||
+           passed(now_ms, conn->writing_since_ms, config->idle_timeout_ms);
 }
 
 void

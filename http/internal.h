@@ -147,6 +147,7 @@ struct conn {
     uint64_t idle_since_ms;    /* valid with an empty queue */
     uint64_t request_since_ms; /* valid with CURRENT */
     uint64_t progress_ms;      /* valid while WRITING */
+    uint64_t writing_since_ms; /* valid while WRITING */
     uint64_t linger_since_ms;  /* valid in CONN_LINGER */
 };
 

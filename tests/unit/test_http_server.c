@@ -204,7 +204,7 @@ default_config(void)
 static void
 open_server(struct fixture *f, const struct server_config *config, struct journal *journal)
 {
-    struct slices_config slices_config = {.series_max = 100, .retain_minutes = 60 * 24 * 31};
+    struct slices_config slices_config = {.series_max = 5000, .retain_minutes = 60 * 24 * 31};
     struct server_deps deps;
 
     log_setup(LOG_ERROR, LOG_JSON, 2);
@@ -1085,6 +1085,54 @@ a_client_that_does_not_read_is_closed(void **state)
 }
 
 static void
+a_client_that_reads_drop_by_drop_is_closed(void **state)
+{
+    const struct timespec pause = {0, 2 * 1000 * 1000};
+    const int64_t now_us = clock_wall_us(clock_system());
+    struct server_config config = default_config();
+    size_t owed = 0;
+    size_t got = 0;
+    char data[4096];
+    struct fixture f;
+    struct client *client;
+    ssize_t n;
+
+    (void)state;
+    config.buffered_bytes_max = 64 << 20;
+    config.write_timeout_ms = 60000;
+    config.idle_timeout_ms = 500;
+    start(&f, &config);
+    for (int i = 0; i < 5000; i++) { /* more than the kernel's buffers take */
+        char name[201];
+        struct event event = {.tenant = SPAN_LITERAL("default"),
+                              .has_status = true,
+                              .status = 200,
+                              .occurred_at_us = now_us};
+
+        (void)snprintf(name, sizeof(name), "%0200d", i);
+        event.service = span_of(name);
+        assert_int_equal(slices_add_event(f.slices, &event, now_us), ERR_OK);
+    }
+    client = client_new(&f);
+    get(client, "/metrics");
+    while ((n = recv(client->fd, data, sizeof(data) - 1, 0)) > 0) {
+        data[n] = '\0';
+        if (owed == 0) {
+            const char *length = strstr(data, "Content-Length: ");
+
+            assert_non_null(length);
+            owed = strtoul(length + sizeof("Content-Length: ") - 1, NULL, 10);
+        }
+        got += (size_t)n;
+        assert_true(got < owed);
+        (void)nanosleep(&pause, NULL);
+    }
+    assert_true(n == 0 || errno == ECONNRESET);
+    client_free(client);
+    finish(&f);
+}
+
+static void
 a_client_may_die_while_its_event_is_being_committed(void **state)
 {
     struct server_config config = default_config();
@@ -1761,6 +1809,7 @@ main(void)
         cmocka_unit_test(a_request_that_does_not_arrive_in_time_is_timed_out),
         cmocka_unit_test(an_idle_connection_is_closed_without_a_word),
         cmocka_unit_test(a_client_that_does_not_read_is_closed),
+        cmocka_unit_test(a_client_that_reads_drop_by_drop_is_closed),
         cmocka_unit_test(a_client_may_die_while_its_event_is_being_committed),
         cmocka_unit_test(a_half_closed_client_still_gets_its_answers),
         cmocka_unit_test(head_options_and_old_clients_are_served),
