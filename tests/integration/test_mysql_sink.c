@@ -187,6 +187,42 @@ a_batch_is_applied_only_where_the_offset_stands(void **state)
 }
 
 static void
+asking_for_the_position_again_writes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct mysql_owner later = f->owner;
+
+    apply_and_free(f, make_batch(0, 3));
+    test_db_do(f->admin, "UPDATE replication_offsets SET updated_at = '2001-01-01'");
+    assert_int_equal(position(f), 3);
+    renew_sink(f); /* a new connection of the same owner takes nothing over either */
+    assert_int_equal(position(f), 3);
+    expect_sql(f, "2001-01-01 00:00:00.000000", "SELECT updated_at FROM replication_offsets");
+    expect_sql(f, "1", "SELECT COUNT(*) FROM replication_offsets");
+    /* The next instance of this log does. */
+    memcpy(f->known, f->owner.instance, sizeof f->known);
+    later.epoch = 2;
+    memset(later.instance, 0x44, sizeof later.instance);
+    f->owner = later;
+    renew_sink(f);
+    assert_int_equal(position(f), 3);
+    expect_sql(f, "2 44444444444444444444444444444444 1",
+               "SELECT CONCAT_WS(' ', epoch, HEX(instance), updated_at > '2001-01-02') "
+               "FROM replication_offsets");
+}
+
+static void
+an_offset_row_deleted_meanwhile_is_made_again_at_zero(void **state)
+{
+    struct fixture *f = *state;
+
+    apply_and_free(f, make_batch(0, 3));
+    test_db_do(f->admin, "DELETE FROM replication_offsets");
+    assert_int_equal(position(f), 0);
+    expect_sql(f, "1 0", "SELECT CONCAT_WS(' ', epoch, last_seq) FROM replication_offsets");
+}
+
+static void
 a_newer_epoch_fences_the_older_sink(void **state)
 {
     struct fixture *f = *state;
@@ -534,6 +570,29 @@ recover_tells_rows_dead_letters_and_repeats_apart(void **state)
     batch_free(&again);
 }
 
+/* What is missing then was never a repeat, so nothing may be made of it. */
+static void
+recover_does_not_judge_a_batch_beyond_the_offset(void **state)
+{
+    struct fixture *f = *state;
+    struct batch again = make_batch(0, 5);
+
+    apply_and_free(f, make_batch(0, 5));
+    assert_int_equal(f->sink.ops->recover(f->sink.self, &again), ERR_OK);
+    test_db_do(f->admin, "DELETE FROM events WHERE seq > 4");
+    test_db_do(f->admin, "UPDATE replication_offsets SET last_seq = 4");
+    assert_int_equal(f->sink.ops->recover(f->sink.self, &again), ERR_UNAVAILABLE);
+    again.count = 4;
+    again.to_seq = 4;
+    assert_int_equal(f->sink.ops->recover(f->sink.self, &again), ERR_OK);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(again.events[i].outcome, OUTCOME_STORED);
+    }
+    test_db_do(f->admin, "DELETE FROM replication_offsets");
+    assert_int_equal(f->sink.ops->recover(f->sink.self, &again), ERR_UNAVAILABLE);
+    batch_free(&again);
+}
+
 /* ---- schema ---- */
 
 struct racer {
@@ -741,6 +800,8 @@ main(void)
         TEST(calendar_arithmetic_agrees_with_the_server),
         TEST(a_batch_longer_than_one_statement_is_one_transaction),
         TEST(a_batch_is_applied_only_where_the_offset_stands),
+        TEST(asking_for_the_position_again_writes_nothing),
+        TEST(an_offset_row_deleted_meanwhile_is_made_again_at_zero),
         TEST(a_newer_epoch_fences_the_older_sink),
         TEST(an_instance_the_log_never_had_is_an_identity_conflict),
         TEST(an_equal_epoch_of_another_instance_is_fenced),
@@ -755,6 +816,7 @@ main(void)
         TEST(slices_equal_a_recomputation_from_the_rows),
         TEST(a_slice_that_cannot_be_read_holds_the_batch_back),
         TEST(recover_tells_rows_dead_letters_and_repeats_apart),
+        TEST(recover_does_not_judge_a_batch_beyond_the_offset),
         TEST(servers_starting_together_migrate_once),
         TEST(a_newer_schema_is_refused_and_left_alone),
         TEST(a_dropped_table_is_made_again),
