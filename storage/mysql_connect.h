@@ -5,7 +5,8 @@
  * else uses their common subset. A session has: strict SQL mode without NO_BACKSLASH_ESCAPES
  * (escaping depends on it), UTC, READ COMMITTED, utf8mb4 with utf8mb4_bin, CLIENT_FOUND_ROWS (an
  * UPDATE reports the rows it matched, so a compare-and-set that changes nothing still says 1),
- * timeouts, no auto-reconnect, autocommit on (transactions are always opened and ended explicitly).
+ * timeouts, no row limit, unique checks, no auto-reconnect, autocommit on (transactions are always
+ * opened and ended explicitly), whatever the server's own defaults are.
  *
  * One thread at a time uses a session.
  */

@@ -263,6 +263,68 @@ a_hung_server_is_given_up_after_the_timeout(void **state)
     batch_free(&batch);
 }
 
+/* What somebody has set for the whole server must not bend what we read or store. */
+static void
+the_servers_own_defaults_are_not_relied_on(void **state)
+{
+    struct fixture *f = *state;
+    struct batch first = make_batch(0, 40);
+    struct batch second = make_batch(40, 40);
+    struct batch again = make_batch(0, 40);
+
+    test_db_do(f->admin,
+               "SET GLOBAL sql_select_limit = 1, GLOBAL unique_checks = 0, GLOBAL sql_mode = "
+               "'NO_BACKSLASH_ESCAPES,ANSI_QUOTES', GLOBAL autocommit = 0, "
+               "GLOBAL completion_type = 'CHAIN', GLOBAL tx_isolation = 'SERIALIZABLE'");
+    renew_sink(f);
+    assert_int_equal(position(f), 0);
+    for (size_t i = 0; i < first.count; i++) {
+        first.events[i].event.occurred_at_us += (int64_t)i * MINUTE_US;
+        second.events[i].event.occurred_at_us += (int64_t)i * MINUTE_US;
+        second.events[i].event.user_id = SPAN_LITERAL("it's \\ \"q\"");
+    }
+    set_id(&first, 1, "a");
+    set_id(&first, 2, "b");
+    set_id(&second, 1, "a");
+    set_id(&second, 2, "b");
+    assert_int_equal(apply(f, &first), SINK_APPLIED);
+    assert_int_equal(apply(f, &second), SINK_APPLIED);
+    expect_sql(f, "78", "SELECT COUNT(*) FROM events");
+    expect_sql(f, "78 2", "SELECT CONCAT_WS(' ', stored, duplicates) FROM replication_offsets");
+    expect_sql(f, "38", "SELECT COUNT(*) FROM events WHERE user_id = 'it\\'s \\\\ \"q\"'");
+    expect_sql(f, "0",
+               "SELECT (SELECT COUNT(*) FROM events WHERE is_good IS NOT NULL) - "
+               "(SELECT SUM(total) FROM slo_slices)");
+    assert_int_equal(f->sink.ops->recover(f->sink.self, &again), ERR_OK);
+    for (size_t i = 0; i < again.count; i++) {
+        assert_int_equal(again.events[i].outcome, OUTCOME_STORED);
+    }
+    batch_free(&first);
+    batch_free(&second);
+    batch_free(&again);
+}
+
+/* A table locked by an operator's work is a wait that ends in order, on the same connection. */
+static void
+a_locked_table_ends_in_retry_without_losing_the_connection(void **state)
+{
+    struct fixture *f = *state;
+    struct batch batch = make_batch(0, 2);
+    char id[32];
+
+    wait_for(f, "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND "
+                "id <> CONNECTION_ID()");
+    snprintf(id, sizeof id, "%.31s", f->text);
+    test_db_do(f->admin, "LOCK TABLES events WRITE");
+    assert_int_equal(apply(f, &batch), SINK_RETRY);
+    test_db_do(f->admin, "UNLOCK TABLES");
+    assert_int_equal(apply(f, &batch), SINK_APPLIED);
+    expect_sql(f, id,
+               "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND "
+               "id <> CONNECTION_ID()");
+    batch_free(&batch);
+}
+
 static void
 a_small_packet_splits_statements_and_then_batches(void **state)
 {
@@ -573,6 +635,8 @@ main(void)
         TEST(demanded_tls_is_never_given_up),
         TEST_OWN_SERVER(a_server_killed_in_a_transaction_loses_and_doubles_nothing),
         TEST_OWN_SERVER(a_hung_server_is_given_up_after_the_timeout),
+        TEST_OWN_SERVER(the_servers_own_defaults_are_not_relied_on),
+        TEST(a_locked_table_ends_in_retry_without_losing_the_connection),
         TEST_OWN_SERVER(a_small_packet_splits_statements_and_then_batches),
         TEST_OWN_SERVER(a_read_only_server_is_waited_for),
         TEST_OWN_SERVER(revoked_rights_are_waited_for),
