@@ -359,9 +359,9 @@ static enum err
 read_flags(struct options *options, int argc, char **argv, struct buffer *problem)
 {
     for (int i = 0; i < argc; i++) {
-        const char *flag = argv[i];
+        char *flag = argv[i];
         const struct option *option;
-        const char *value;
+        char *value;
         size_t len;
         enum err err;
 
@@ -372,7 +372,8 @@ read_flags(struct options *options, int argc, char **argv, struct buffer *proble
         len = strcspn(flag + 2, "=");
         option = find_flag(flag + 2, len);
         if (option == NULL) {
-            buffer_printf(problem, "there is no flag '%s'; see --help", flag);
+            /* Without its value: it may be a password behind a misspelt name. */
+            buffer_printf(problem, "there is no flag '%.*s'; see --help", (int)len + 2, flag);
             return ERR_INVALID;
         }
         value = flag[2 + len] == '=' ? flag + 3 + len : NULL;
@@ -386,6 +387,9 @@ read_flags(struct options *options, int argc, char **argv, struct buffer *proble
         err = set_value(options, option, option->name, value, problem);
         if (err != ERR_OK) {
             return err;
+        }
+        if (option->type == TYPE_SECRET) {
+            memset(value, '*', strlen(value)); /* ps shows a process's arguments to everybody */
         }
     }
     return ERR_OK;
