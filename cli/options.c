@@ -33,6 +33,11 @@ struct option {
     const char *help;
 };
 
+/* Below it the round trip in which the server asks for the rows costs more than LOAD DATA saves. */
+enum {
+    LOAD_ROWS_MIN = 100
+};
+
 #define AT(member) offsetof(struct options, member)
 #define GIB (1024.0 * 1024 * 1024)
 
@@ -699,6 +704,7 @@ options_mysql(const struct options *options)
         .timeout_ms = (int)options->db_timeout_ms,
         .tls = options->db_tls_required ? MYSQL_TLS_REQUIRED : MYSQL_TLS_OFF,
         .tls_ca = options->db_tls_ca,
+        .load_rows_min = LOAD_ROWS_MIN,
     };
 }
 

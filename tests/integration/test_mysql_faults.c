@@ -114,7 +114,8 @@ a_deadlock_ends_in_retry_and_then_in_a_repeat(void **state)
     test_db_do(f->admin, "UPDATE events SET dedupe_key = 0x%s WHERE seq = 0", key);
     start_applier(&applier, f, &batch);
     wait_for(f, "SELECT trx_id FROM information_schema.innodb_trx WHERE "
-                "trx_state = 'LOCK WAIT' AND trx_query LIKE 'INSERT INTO events%'");
+                "trx_state = 'LOCK WAIT' AND (trx_query LIKE 'INSERT INTO events%' OR "
+                "trx_query LIKE 'LOAD DATA%')");
     test_db_do(f->admin, "SELECT * FROM replication_offsets FOR UPDATE");
     pthread_join(applier.thread, NULL);
     assert_int_equal(applier.result, SINK_RETRY);
@@ -304,6 +305,35 @@ the_servers_own_defaults_are_not_relied_on(void **state)
     batch_free(&again);
 }
 
+static void
+a_server_that_takes_no_load_data_gets_inserts(void **state)
+{
+    static const char LOADS[] = "SELECT variable_value FROM information_schema.global_status "
+                                "WHERE variable_name = 'COM_LOAD'";
+    struct fixture *f = *state;
+    struct batch first = make_batch(0, 3);
+    char loads[32];
+
+    test_db_do(f->admin, "SET GLOBAL local_infile = 0");
+    f->config.load_rows_min = 1;
+    renew_sink(f);
+    assert_int_equal(apply(f, &first), SINK_APPLIED);
+    snprintf(loads, sizeof loads, "%.31s", ask(f, LOADS));
+    for (uint64_t i = 0; i < 50; i++) {
+        apply_and_free(f, make_batch(3 + i, 1));
+    }
+    expect_sql(f, loads, LOADS); /* this session is not asked again */
+    expect_sql(f, "53 53 53",
+               "SELECT CONCAT_WS(' ', COUNT(*), MAX(seq), (SELECT stored FROM "
+               "replication_offsets)) FROM events");
+    test_db_do(f->admin, "SET GLOBAL local_infile = 1");
+    renew_sink(f);
+    apply_and_free(f, make_batch(53, 1));
+    expect_sql(f, "54", "SELECT COUNT(*) FROM events");
+    assert_true(strcmp(ask(f, LOADS), loads) != 0);
+    batch_free(&first);
+}
+
 /* A table locked by an operator's work is a wait that ends in order, on the same connection. */
 static void
 a_locked_table_ends_in_retry_without_losing_the_connection(void **state)
@@ -335,6 +365,7 @@ a_small_packet_splits_statements_and_then_batches(void **state)
     static char text[40000];
 
     test_db_do(f->admin, "SET GLOBAL max_allowed_packet = 16384");
+    f->config.load_rows_min = 0; /* LOAD DATA knows no such limit */
     renew_sink(f);
     for (size_t i = 0; i < many.count; i++) {
         many.events[i].event.occurred_at_us += (int64_t)i * MINUTE_US; /* many slices too */
@@ -636,6 +667,7 @@ main(void)
         TEST_OWN_SERVER(a_server_killed_in_a_transaction_loses_and_doubles_nothing),
         TEST_OWN_SERVER(a_hung_server_is_given_up_after_the_timeout),
         TEST_OWN_SERVER(the_servers_own_defaults_are_not_relied_on),
+        TEST_OWN_SERVER(a_server_that_takes_no_load_data_gets_inserts),
         TEST(a_locked_table_ends_in_retry_without_losing_the_connection),
         TEST_OWN_SERVER(a_small_packet_splits_statements_and_then_batches),
         TEST_OWN_SERVER(a_read_only_server_is_waited_for),
@@ -645,11 +677,15 @@ main(void)
                                         set_up_own_on_tcp, fixture_close),
     };
 
+    int failed;
+
     log_setup(LOG_ERROR, LOG_TEXT, 2);
     signal(SIGPIPE, SIG_IGN);
     mysql_library_start();
     if (!test_db_use(&shared_db)) {
         return skip_all();
     }
-    return cmocka_run_group_tests(tests, NULL, end_shared_db);
+    failed = cmocka_run_group_tests_name("rows by INSERT", tests, NULL, NULL);
+    load_rows_min = 1;
+    return failed + cmocka_run_group_tests_name("rows by LOAD DATA", tests, NULL, end_shared_db);
 }
