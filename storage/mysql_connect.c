@@ -328,6 +328,22 @@ mysql_session_run_text(struct mysql_session *session, const char *sql, MYSQL_RES
 }
 
 unsigned
+mysql_session_stream(struct mysql_session *session, struct span sql, MYSQL_RES **result_out)
+{
+    MYSQL_RES *result = NULL;
+
+    ASSERT(session->mysql != NULL);
+    if (mysql_real_query(session->mysql, sql.data, (unsigned long)sql.len) == 0) {
+        result = mysql_use_result(session->mysql);
+    }
+    if (result == NULL) {
+        return failure_number(session->mysql);
+    }
+    *result_out = result;
+    return 0;
+}
+
+unsigned
 mysql_session_load(struct mysql_session *session, struct span sql, struct mysql_feed *feed)
 {
     unsigned number;

@@ -61,6 +61,14 @@ MUST_CHECK unsigned mysql_session_run_text(struct mysql_session *session, const 
                                            MYSQL_RES **result_out);
 
 /*
+ * Runs one query whose rows are fetched from the server one by one, however many there are. A row
+ * of NULL is the end only if mysql_errno() is 0 then. mysql_free_result() before the next
+ * statement.
+ */
+MUST_CHECK unsigned mysql_session_stream(struct mysql_session *session, struct span sql,
+                                         MYSQL_RES **result_out);
+
+/*
  * Runs LOAD DATA LOCAL with FEED as its file. Returns 0 or the error number; 0 says nothing about
  * the rows. The name of the file in SQL does not matter.
  */
