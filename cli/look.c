@@ -107,6 +107,7 @@ static int
 run_in_child(struct look *look, int (*body)(struct look *look, void *arg), void *arg)
 {
     struct log_progress *progress =
+        /* cppcheck-suppress invalidFunctionArg ; -1 is what an anonymous mapping asks for */
         mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     const pid_t parent = getpid();
     pid_t child;

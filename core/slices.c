@@ -1349,7 +1349,8 @@ series_sum(const struct series *series, struct cut cut, struct slice_total *tota
 
 static enum err
 sum_range(struct slices *slices, struct span tenant, struct span service, struct cut cut,
-          uint64_t *latency, struct slice *sum)
+          uint64_t *latency, /* NOLINT(readability-non-const-parameter): TOTAL writes through it */
+          struct slice *sum)
 {
     struct slice_total total = {{0}, latency};
     struct series *series = enter_series(slices, tenant, service);

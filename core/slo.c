@@ -16,7 +16,8 @@ enum {
 #define AT_RISK_BELOW 0.25
 
 const char *const SLO_BURN_WINDOW_NAME[SLO_BURN_WINDOWS] = {"5m", "30m", "1h", "6h", "3d"};
-const int64_t SLO_BURN_WINDOW_MINUTES[SLO_BURN_WINDOWS] = {5, 30, 60, 6 * 60, 3 * 24 * 60};
+const int64_t SLO_BURN_WINDOW_MINUTES[SLO_BURN_WINDOWS] = {5, 30, 60, INT64_C(6) * 60,
+                                                           INT64_C(3) * 24 * 60};
 
 const char *const SLO_QUANTILE_NAME[SLO_QUANTILES] = {"p50", "p90", "p95", "p99"};
 static const uint32_t QUANTILE_PER_MILLE[SLO_QUANTILES] = {500, 900, 950, 990};

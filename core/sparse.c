@@ -33,7 +33,7 @@ lower_bound(const struct sparse *sparse, int64_t key)
     }
     while (count > 1) {
         uint32_t half = count / 2;
-        base += (base[half - 1].key < key ? 1U : 0U) * half;
+        base += (size_t)(base[half - 1].key < key ? 1U : 0U) * half;
         count -= half;
     }
     return (uint32_t)(base - sparse->entries) + (base->key < key ? 1 : 0);

@@ -405,7 +405,7 @@ static size_t
 statement_limit(const struct mysql_sink *sink)
 {
     const uint64_t packet = sink->session.packet_max;
-    const uint64_t room = packet > 2 * PACKET_SLACK ? packet - PACKET_SLACK : packet / 2;
+    const uint64_t room = packet > UINT64_C(2) * PACKET_SLACK ? packet - PACKET_SLACK : packet / 2;
 
     return room < STATEMENT_BYTES_MAX ? (size_t)room : STATEMENT_BYTES_MAX;
 }
@@ -433,7 +433,7 @@ rejected(struct mysql_sink *sink, unsigned number, struct sink_reject *reject)
 
     mysql_session_log_error(&sink->session, "mysql.rejected", "insert events", false);
     reject->code = (int)number;
-    for (; text[len] != '\0' && len < sizeof reject->reason - 1; len++) {
+    for (; len < sizeof reject->reason - 1 && text[len] != '\0'; len++) {
         /* The text may quote a value cut anywhere; as ASCII it fits every table and every log. */
         reject->reason[len] = text[len] >= ' ' && text[len] <= '~' ? text[len] : '?';
     }

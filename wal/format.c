@@ -287,7 +287,7 @@ log_state_encode(const struct log_state *state,
     put_u32(out + 32, state->partitions);
     put_u64(out + 40, state->first_seq);
     for (uint32_t i = 0; i < state->partitions; i++) {
-        put_u64(out + STATE_FIXED_SIZE + 8 * i, state->replicated[i]);
+        put_u64(out + STATE_FIXED_SIZE + (size_t)8 * i, state->replicated[i]);
     }
     put_u32(out, crc32c(0, out + 4, size - 4));
     return size;
@@ -319,7 +319,7 @@ log_state_decode(struct span bytes, struct log_state *out)
     state.epoch = get_u64(raw + 24);
     state.first_seq = get_u64(raw + 40);
     for (uint32_t i = 0; i < state.partitions; i++) {
-        state.replicated[i] = get_u64(raw + STATE_FIXED_SIZE + 8 * i);
+        state.replicated[i] = get_u64(raw + STATE_FIXED_SIZE + (size_t)8 * i);
     }
     *out = state;
     return ERR_OK;

@@ -232,7 +232,7 @@ read_state(const struct log_view *view, MDB_txn *txn, struct log_state *out, str
 static enum err
 open_tables(struct log_view *view, const char *dir, struct buffer *problem)
 {
-    struct log_state state;
+    struct log_state state = {0};
     MDB_txn *txn = NULL;
     enum err err = ERR_OK;
     int rc = begin(view, &txn);
@@ -490,8 +490,7 @@ summarise_space(struct log_view *view, MDB_txn *txn, struct log_summary *out)
     out->starts = tables[LOG_TABLE_INSTANCES].ms_entries;
     out->page_size = tables[LOG_TABLE_RECORDS].ms_psize;
     out->pages = (uint64_t)info.me_last_pgno + 1;
-    out->live_bytes =
-        (pages_of(&tables[LOG_TABLE_RECORDS]) + pages_of(&tables[LOG_TABLE_IDS])) * out->page_size;
+    out->live_bytes = pages_of(&tables[LOG_TABLE_RECORDS]) * out->page_size;
     if (stat(view->data_path, &file) == 0) {
         out->file_bytes = (uint64_t)file.st_size;
     }
@@ -791,7 +790,7 @@ static enum err
 find_block(struct log_view *view, uint64_t seq, uint64_t *key_out, uint64_t *last_out,
            uint64_t *first_possible_out, struct buffer *problem)
 {
-    struct log_state state;
+    struct log_state state = {0};
     MDB_txn *txn = NULL;
     MDB_cursor *cursor = NULL;
     MDB_val key = val_of(&seq, sizeof(seq));

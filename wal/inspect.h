@@ -54,7 +54,7 @@ struct log_summary {
     uint64_t blocks;
     uint64_t slices;
     uint64_t starts;
-    uint64_t live_bytes; /* pages of records and ids: what WAL_MAX_BYTES limits */
+    uint64_t live_bytes; /* pages of records: what WAL_MAX_BYTES limits */
     uint64_t file_bytes;
     uint64_t page_size;
     uint64_t pages;      /* ever used */

@@ -29,6 +29,7 @@ segment_list_push(struct segment_list *list, struct segment segment)
         if (ring == NULL) {
             return ERR_NO_MEMORY;
         }
+        ASSERT(list->count == 0 || list->ring != NULL);
         for (size_t i = 0; i < list->count; i++) {
             ring[i] = list->ring[(list->head + i) & (list->capacity - 1)];
         }
@@ -37,6 +38,7 @@ segment_list_push(struct segment_list *list, struct segment segment)
         list->capacity = capacity;
         list->head = 0;
     }
+    ASSERT(list->ring != NULL);
     list->ring[(list->head + list->count) & (list->capacity - 1)] = segment;
     list->count++;
     list->bytes += segment.bytes;
@@ -156,6 +158,7 @@ load_closed(struct wal *wal, MDB_cursor *cursor)
             log_error("wal.segments_damaged", LOG_U64("count", wal->segments.count), LOG_ERR(err),
                       LOG_END);
             segment_list_free(&wal->segments);
+            wal->segments_damaged = true;
             return 0;
         }
     }
@@ -210,6 +213,7 @@ segments_load(struct wal *wal, MDB_txn *txn)
     int rc = mdb_cursor_open(txn, wal->segments_db, &cursor);
 
     segment_list_free(&wal->segments);
+    wal->segments_damaged = false;
     if (rc != 0) {
         return rc;
     }

@@ -271,7 +271,8 @@ check_slice(void *arg, struct span key, struct span value)
         return err;
     }
     if (err != ERR_OK) {
-        found(verifier, 0, "a slice of the history is damaged (%s)", err_text(err));
+        found(verifier, 0, "a slice of the history, of minute %" PRId64 ", is damaged (%s)",
+              slice_key_minute(key), err_text(err));
         return ERR_OK;
     }
     slice_key_encode(&name, expected);

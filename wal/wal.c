@@ -507,6 +507,10 @@ load(struct wal *wal)
     if (rc == 0) {
         rc = segments_load(wal, txn);
     }
+    if (rc == 0 && wal->segments_damaged) {
+        /* What is left of them would contradict those to come. */
+        rc = mdb_drop(txn, wal->segments_db, 0);
+    }
     if (rc != 0) {
         err = fail_lmdb("load", rc);
         goto abort;

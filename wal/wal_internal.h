@@ -99,6 +99,7 @@ struct wal {
     struct id_window *window;
     uint32_t ids_on_disk;
     struct segment_list segments;
+    bool segments_damaged; /* found so when they were last read */
     uint64_t segment_bytes_max;
     uint64_t retain_bytes;     /* the configured window, or what of it the limit has room for */
     uint64_t slices_bytes_max; /* of the history of slices */

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 
@@ -437,17 +436,20 @@ class Conservation(Audit):
         db = self.database()
         server = self.server(db, WAL_RETAIN_BYTES=0, BATCH_MAX_EVENTS=500, WAL_PARTITIONS=3)
         load = Load(
-            self.dir, server.port, self.seed, plan=Plan(workers=1, connections=16, rate=6000)
+            self.dir,
+            server.port,
+            self.seed,
+            plan=Plan(workers=1, connections=16, rate=6000, bulk_share=0.5, bulk_events=100),
         )
         self.addCleanup(load.kill)
         procs.wait_until(lambda: load.acked() > 500, 30, "the load runs")
         seen = []
-        for number in range(12):
-            if number == 4:
+        for number in range(30):
+            if number == 10:
                 db.pause()
-            elif number == 7:
+            elif number == 14:
                 db.resume()
-            if 4 <= number < 7:
+            if 10 <= number < 14:
                 text = self.look(server, "verify").stdout  # MySQL cannot be asked now
                 self.assertIn("all good", text)
                 self.look(server, "cat")
@@ -575,8 +577,7 @@ class Conservation(Audit):
 
     def test_a_database_that_cannot_be_reached_is_said_and_none_is_created(self):
         db = self.database()
-        server = self.server(db, start=False)
-        server.start()
+        server = self.server(db)
         self.fill(server, 3)
         server.stop()
         before = db.query("SHOW DATABASES")

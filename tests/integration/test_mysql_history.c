@@ -203,6 +203,9 @@ the_audit_counts_this_node_alone_and_all_of_it(void **state)
     assert_int_equal(mysql_audit_read(&f->config, f->owner.node_id, 1, &audit), ERR_OK);
     assert_int_equal(audit.rows, 3 + 1);
     assert_int_equal(audit.dead_letters, 1);
+    assert_int_equal(audit.held[0].rows, 3 + 1);
+    assert_int_equal(audit.held[0].dead_letters, 1);
+    assert_true(audit.held[0].last_seq == UINT64_MAX);
     assert_int_equal(audit.partition_count, 1);
     assert_int_equal(audit.partition[0].partition, 0);
     assert_int_equal(audit.partition[0].epoch, 1);

@@ -10,6 +10,7 @@
 
 #include "core/log.h"
 #include "tests/fakes/wal_fixture.h"
+#include "wal/wal_internal.h"
 
 static int
 set_up(void **state)
@@ -571,6 +572,24 @@ a_stop_commits_what_was_taken_and_refuses_the_rest(void **state)
     request_drop(late);
 }
 
+/* A producer may be held up between its look at the state and its hand-over, for ever so long. */
+static void
+an_append_that_comes_after_the_committers_end_is_refused(void **state)
+{
+    struct wal_fixture *fixture = *state;
+    struct request *request = request_new(1, 1, 0, true);
+    struct journal_stats stats;
+
+    wal_fixture_start(fixture);
+    wal_stop(fixture->wal);
+    atomic_store(&fixture->wal->stopping, false); /* as that producer saw it */
+    assert_int_equal(request_send(request, fixture), ERR_CLOSED);
+    assert_false(request->answered);
+    fixture->journal->ops->stats(fixture->journal->self, &stats);
+    assert_int_equal(stats.queued_events, 0);
+    request_drop(request);
+}
+
 static void
 a_log_that_never_started_answers_what_it_was_given(void **state)
 {
@@ -765,6 +784,7 @@ main(void)
         TEST(a_stop_ends_every_wait),
         TEST(the_queue_has_a_limit),
         TEST(a_stop_commits_what_was_taken_and_refuses_the_rest),
+        TEST(an_append_that_comes_after_the_committers_end_is_refused),
         TEST(a_log_that_never_started_answers_what_it_was_given),
         TEST(a_stop_under_load_answers_everybody),
         TEST(groups_are_bounded_but_everything_gets_in),

@@ -1,11 +1,13 @@
 /*
  * What the log says when the disk fails: surely not stored, or unknown, never a false "stored".
  *
- * The failures are made by standing between LMDB and the C library: the program's own fdatasync()
- * and pwrite() are found first, and fail when told to.
+ * The failures are made by standing between LMDB and the C library: the program's own fdatasync(),
+ * pwrite() and writev() are found first, and fail when told to. So is mdb_txn_begin(), to let
+ * something happen right after a snapshot was taken.
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <lmdb.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -102,6 +104,31 @@ writev(int fd, const struct iovec *parts, int count)
         return parts[0].iov_len > 10 ? 10 : 0; /* as a full disk does */
     }
     return real(fd, parts, count);
+}
+
+struct between {
+    void (*run)(void *arg);
+    void *arg;
+};
+static _Thread_local struct between
+    after_snapshot; /* run once, after this thread's next read begins */
+
+int
+mdb_txn_begin(MDB_env *env, MDB_txn *parent, unsigned int flags, MDB_txn **txn)
+{
+    int (*real)(MDB_env *, MDB_txn *, unsigned int, MDB_txn **);
+    void *symbol = next_symbol("mdb_txn_begin");
+    int rc;
+
+    memcpy(&real, &symbol, sizeof(real));
+    rc = real(env, parent, flags, txn);
+    if (rc == 0 && (flags & MDB_RDONLY) != 0 && after_snapshot.run != NULL) {
+        const struct between once = after_snapshot;
+
+        after_snapshot.run = NULL;
+        once.run(once.arg);
+    }
+    return rc;
 }
 
 static int
@@ -297,6 +324,41 @@ nothing_is_told_while_the_sync_runs(void **state)
 }
 
 static void
+append_five(void *arg)
+{
+    struct request *request = request_new(11, 5, 0, false);
+
+    ASSERT(request_send(request, arg) == ERR_OK);
+    ASSERT(request_wait(request) == ERR_OK);
+    request_drop(request);
+}
+
+/* The watermark has risen when the read looks at it, its snapshot has not. */
+static void
+a_commit_right_after_a_reads_snapshot_is_simply_not_in_it(void **state)
+{
+    struct wal_fixture *fixture = *state;
+    const struct batch_limits limits = {100, SIZE_MAX, UINT64_MAX};
+    const struct journal *journal;
+    struct batch batch = {0};
+
+    wal_fixture_start(fixture);
+    journal = fixture->journal;
+    assert_int_equal(wal_fixture_append(fixture, 1, 10, 0), ERR_OK);
+    after_snapshot = (struct between){append_five, fixture};
+    assert_int_equal(journal->ops->read(journal->self, 0, 4, &limits, &batch), ERR_OK);
+    assert_null(after_snapshot.run);
+    assert_int_equal(batch.count, 6);
+    assert_int_equal(batch.to_seq, 10);
+    after_snapshot = (struct between){append_five, fixture};
+    assert_int_equal(journal->ops->read(journal->self, 0, 15, &limits, &batch), ERR_NOT_FOUND);
+    assert_null(after_snapshot.run);
+    assert_int_equal(journal->ops->read(journal->self, 0, 10, &limits, &batch), ERR_OK);
+    assert_int_equal(batch.to_seq, 20);
+    batch_free(&batch);
+}
+
+static void
 what_queues_up_during_a_sync_is_one_group(void **state)
 {
     struct wal_fixture *fixture = *state;
@@ -369,6 +431,7 @@ main(void)
         TEST(after_a_failed_meta_write_the_outcome_is_unknown),
         TEST(those_waiting_behind_a_failing_commit_get_an_answer_too),
         TEST(nothing_is_told_while_the_sync_runs),
+        TEST(a_commit_right_after_a_reads_snapshot_is_simply_not_in_it),
         TEST(what_queues_up_during_a_sync_is_one_group),
         TEST(a_failing_disk_at_the_start_is_an_error),
         TEST(a_stop_after_a_failure_ends),
