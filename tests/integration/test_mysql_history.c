@@ -4,8 +4,6 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include "cli/ticker.h"
-#include "core/slices.h"
 #include "storage/mysql_audit.h"
 #include "storage/mysql_history.h"
 #include "tests/integration/sink_fixture.h"
@@ -278,42 +276,6 @@ a_load_cut_off_in_the_middle_is_no_load(void **state)
     mysql_history_close(history);
 }
 
-static void
-a_damaged_slice_of_another_node_does_not_hide_the_others(void **state)
-{
-    struct fixture *f = *state;
-    const struct slices_config config = {
-        .rules = RULES, .series_max = 10, .retain_minutes = INT64_C(36500) * 1440};
-    struct ticker_config ticking = {.clock = clock_system(), .mysql = &f->config};
-    struct slice sum = {0};
-    struct ticker *ticker;
-
-    apply_and_free(f, make_batch(0, 1));
-    /* Two that are read before the good one: a service without a name, and no slice at all. */
-    test_db_do(f->admin, "INSERT INTO slo_slices SELECT tenant_id, '', minute, node_id, "
-                         "partition_id, good, bad, total, detail, last_seq, updated_at "
-                         "FROM slo_slices");
-    test_db_do(f->admin, "INSERT INTO slo_slices SELECT tenant_id, 'a', minute, node_id, "
-                         "partition_id, good, bad, total, 'damaged', last_seq, updated_at "
-                         "FROM slo_slices WHERE service = 'api'");
-    assert_int_equal(slices_new(&ticking.slices, &config), ERR_OK);
-    ticking.interval_ms = 10;
-    memcpy(ticking.node_id, US, sizeof US);
-    assert_int_equal(ticker_start(&ticker, &ticking), ERR_OK);
-    for (int attempt = 0; attempt < 500 && sum.good == 0; attempt++) {
-        const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
-
-        nanosleep(&pause, NULL);
-        assert_int_equal(slices_sum(ticking.slices, SPAN_LITERAL("default"), SPAN_LITERAL("api"), 0,
-                                    T0_US / MINUTE_US + 1, &sum),
-                         ERR_OK);
-    }
-    ticker_stop(ticker);
-    assert_int_equal(sum.good, 1);
-    slice_clear(&sum);
-    slices_free(ticking.slices);
-}
-
 static int
 end_shared_db(void **state)
 {
@@ -335,7 +297,6 @@ main(void)
         TEST(history_outlives_its_connection),
         TEST(history_waits_for_tables_that_are_missing),
         TEST(a_load_cut_off_in_the_middle_is_no_load),
-        TEST(a_damaged_slice_of_another_node_does_not_hide_the_others),
         TEST(the_audit_counts_this_node_alone_and_all_of_it),
         TEST(an_audit_without_a_database_says_so),
     };
