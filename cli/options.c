@@ -244,6 +244,60 @@ expected(enum option_type type)
     return "";
 }
 
+enum {
+    FIGURE_MAX = 32
+};
+
+/* In the largest unit that divides it. */
+static const char *
+minutes_text(char text[FIGURE_MAX], uint64_t minutes)
+{
+    static const struct {
+        uint64_t minutes;
+        char name;
+    } UNITS[] = {{UINT64_C(24) * 60, 'd'}, {60, 'h'}, {1, 'm'}};
+    size_t i = 0;
+
+    while (minutes % UNITS[i].minutes != 0) {
+        i++;
+    }
+    (void)snprintf(text, FIGURE_MAX, "%llu%c", (unsigned long long)(minutes / UNITS[i].minutes),
+                   UNITS[i].name);
+    return text;
+}
+
+/* With as few digits as read back to the same number. */
+static const char *
+number_text(char text[FIGURE_MAX], double number)
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        (void)snprintf(text, FIGURE_MAX, "%.*g", digits, number);
+        if (strtod(text, NULL) == number) {
+            break;
+        }
+    }
+    return text;
+}
+
+static void
+refuse_range(const struct option *option, const char *name, const char *text,
+             struct buffer *problem)
+{
+    char min[FIGURE_MAX];
+    char max[FIGURE_MAX];
+
+    if (option->type == TYPE_RATIO) {
+        buffer_printf(problem, "%s must be above 0 and below 1, not '%s'", name, text);
+    } else if (option->type == TYPE_MINUTES) {
+        buffer_printf(problem, "%s must be between %s and %s, not '%s'", name,
+                      minutes_text(min, (uint64_t)option->min),
+                      minutes_text(max, (uint64_t)option->max), text);
+    } else {
+        buffer_printf(problem, "%s must be between %.17g and %.17g, not '%s'", name, option->min,
+                      option->max, text);
+    }
+}
+
 static bool
 in_range(const struct option *option, double value)
 {
@@ -323,8 +377,7 @@ set_value(struct options *options, const struct option *option, const char *name
         return ERR_INVALID;
     }
     if (!in_range(option, value)) {
-        buffer_printf(problem, "%s must be between %.17g and %.17g, not '%s'", name, option->min,
-                      option->max, text);
+        refuse_range(option, name, text, problem);
         return ERR_INVALID;
     }
     return ERR_OK;
@@ -761,6 +814,7 @@ options_print(const struct options *options, FILE *out)
     for (size_t i = 0; i < ARRAY_LEN(OPTIONS); i++) {
         const struct option *option = &OPTIONS[i];
         const char *at = (const char *)options + option->offset;
+        char figure[FIGURE_MAX];
         const char *text;
         uint64_t count;
         double number;
@@ -783,11 +837,11 @@ options_print(const struct options *options, FILE *out)
             fprintf(out, "%llu\n", (unsigned long long)count);
             break;
         case TYPE_MINUTES:
-            fprintf(out, "%llum\n", (unsigned long long)count);
+            fprintf(out, "%s\n", minutes_text(figure, count));
             break;
         case TYPE_RATIO:
         case TYPE_NUMBER:
-            fprintf(out, "%.17g\n", number);
+            fprintf(out, "%s\n", number_text(figure, number));
             break;
         case TYPE_BOOL:
             fprintf(out, "%s\n", flag ? "true" : "false");

@@ -230,6 +230,18 @@ each_bad_value_is_refused_in_the_words_of_its_variable(void **state)
 }
 
 static void
+a_range_is_named_in_the_units_of_its_setting(void **state)
+{
+    (void)state;
+    setenv("SLO_WINDOW", "91d", 1);
+    assert_refused(read_none(), "SLO_WINDOW must be between 1h and 90d, not '91d'");
+    unsetenv("SLO_WINDOW");
+    setenv("SLO_TARGET", "1", 1);
+    assert_refused(read_none(), "SLO_TARGET must be above 0 and below 1, not '1'");
+    unsetenv("SLO_TARGET");
+}
+
+static void
 the_ends_of_each_range_are_within_it(void **state)
 {
     (void)state;
@@ -578,7 +590,9 @@ the_effective_values_are_shown_and_secrets_are_not(void **state)
     assert_non_null(strstr(text, "DB_HOST=h\n"));
     assert_non_null(strstr(text, "HTTP_PORT=81\n"));
     assert_non_null(strstr(text, "READY_REQUIRES_DB=true\n"));
-    assert_non_null(strstr(text, "SLO_WINDOW=120m\n"));
+    assert_non_null(strstr(text, "SLO_WINDOW=2h\n"));
+    assert_non_null(strstr(text, "SLO_LATENCY_TARGET=0.99\n"));
+    assert_non_null(strstr(text, "SLO_LATENCY_MS=500\n"));
     assert_non_null(strstr(text, "WAL_MAX_BYTES=2097152\n"));
     assert_non_null(strstr(text, "LOG_LEVEL=ERROR\n"));
     assert_non_null(strstr(text, "LOG_FORMAT=json\n"));
@@ -620,6 +634,7 @@ main(void)
         TEST(an_empty_flag_takes_a_text_away_but_not_one_that_is_needed),
         TEST(flags_are_read_in_both_forms_and_unknown_ones_refused),
         TEST(each_bad_value_is_refused_in_the_words_of_its_variable),
+        TEST(a_range_is_named_in_the_units_of_its_setting),
         TEST(the_ends_of_each_range_are_within_it),
         TEST(sizes_durations_numbers_and_words_have_their_forms),
         TEST(an_event_may_not_be_larger_than_a_body),
