@@ -100,7 +100,7 @@ struct exchange {
     bool continue_wanted; /* 100 Continue is to be sent when it is this exchange's turn */
     bool close;           /* the connection ends after this answer */
     bool id_in_header;
-    uint8_t rated;                         /* bit per rate limit that was asked for tokens */
+    uint32_t rated;                        /* bit per rate limit that was asked for tokens */
     struct token_level level[RATE_LIMITS]; /* as it was then */
     uint64_t retry_after_s;                /* valid when the answer is PROBLEM_RATE_LIMITED */
     struct tenant *tenant; /* NULL on routes that need none, and in a server without tenants */
