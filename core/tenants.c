@@ -21,6 +21,7 @@
 #include "core/sha256.h"
 
 enum {
+    FILE_BYTES_FIRST = 64 << 10,
     FILE_BYTES_MAX = 64 << 20,
     CACHE_LINE = 64,
 };
@@ -372,47 +373,58 @@ wipe(struct buffer *text)
     buffer_free(text);
 }
 
-/* ERR_IO with errno, ERR_TOO_BIG, ERR_NO_MEMORY. One read into one block, so one place to wipe. */
+/* Makes room in TEXT. By hand, since a block that realloc() leaves behind could not be wiped. */
 static enum err
-read_whole(const char *path, struct buffer *out)
+grow(struct buffer *text)
 {
-    FILE *file = fopen(path, "re");
-    enum err err = ERR_OK;
+    struct buffer larger = BUFFER_EMPTY;
 
-    if (file == NULL) {
-        return ERR_IO;
+    if (text->len >= FILE_BYTES_MAX) {
+        return ERR_TOO_BIG;
     }
-    (void)setvbuf(file, NULL, _IONBF, 0);
-    while (err == ERR_OK) {
-        struct buffer larger = BUFFER_EMPTY;
-        size_t room = out->capacity > out->len ? out->capacity - out->len : 0;
+    if (buffer_reserve(&larger, text->len * 2 + FILE_BYTES_FIRST) != ERR_OK) {
+        return ERR_NO_MEMORY;
+    }
+    buffer_append_span(&larger, buffer_span(text));
+    wipe(text);
+    *text = larger;
+    return ERR_OK;
+}
+
+static enum err
+read_stream(FILE *file, struct buffer *out, int *errno_out)
+{
+    for (;;) {
+        enum err err = out->len == out->capacity ? grow(out) : ERR_OK;
+        size_t room = out->capacity - out->len;
         size_t got;
 
-        if (room == 0) {
-            err = out->len >= FILE_BYTES_MAX ? ERR_TOO_BIG
-                                             : buffer_reserve(&larger, out->len * 2 + 64 * 1024);
-            if (err != ERR_OK) {
-                break;
-            }
-            buffer_append_span(&larger, buffer_span(out));
-            wipe(out);
-            *out = larger;
-            continue;
+        if (err != ERR_OK) {
+            return err;
         }
-        errno = 0;
         got = fread(out->data + out->len, 1, room, file);
         out->len += got;
         if (got < room) {
-            err = ferror(file) ? ERR_IO : ERR_OK;
-            break;
+            *errno_out = errno;
+            return ferror(file) ? ERR_IO : ERR_OK;
         }
     }
-    {
-        int saved = errno;
+}
 
-        (void)fclose(file);
-        errno = saved;
+/* ERR_IO with *ERRNO_OUT, ERR_TOO_BIG, ERR_NO_MEMORY; what was read is in OUT all the same. */
+static enum err
+read_whole(const char *path, struct buffer *out, int *errno_out)
+{
+    FILE *file = fopen(path, "re");
+    enum err err;
+
+    if (file == NULL) {
+        *errno_out = errno;
+        return ERR_IO;
     }
+    (void)setvbuf(file, NULL, _IONBF, 0); /* no further copy of the keys */
+    err = read_stream(file, out, errno_out);
+    (void)fclose(file);
     return err;
 }
 
@@ -421,11 +433,12 @@ parse_file(struct tenants *tenants, struct key_list *list, struct buffer *proble
 {
     struct source source = {"API_KEYS_FILE", tenants->keys_file, 0, 0};
     struct buffer text = BUFFER_EMPTY;
-    enum err err = read_whole(tenants->keys_file, &text);
+    int cause = 0;
+    enum err err = read_whole(tenants->keys_file, &text, &cause);
 
     if (err == ERR_IO) {
         buffer_printf(problem, "API_KEYS_FILE names a file that cannot be read: %s: %s",
-                      tenants->keys_file, strerror(errno));
+                      tenants->keys_file, strerror(cause));
         err = ERR_INVALID;
     } else if (err == ERR_TOO_BIG) {
         buffer_printf(problem, "API_KEYS_FILE names a file that is too large: %s",
