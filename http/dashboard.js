@@ -111,6 +111,7 @@ async function poll() {
     if (error instanceof KeyNeeded) byId('access').hidden = false;
     say(error instanceof KeyNeeded ? error.message : 'No answer from the server: ' + error.message, true);
   }
+  clearTimeout(timer); // of a poll that ran beside this one
   timer = setTimeout(poll, POLL_MS);
 }
 
