@@ -296,9 +296,13 @@ refuse_at_head(struct conn *conn, enum problem why)
     exchange_problem(exchange, why, NULL);
 }
 
+/* In the contract's order: size, key, and what only then matters. */
 static enum problem
-check_event_head(const struct server *server, struct request *request)
+check_event_head(struct exchange *exchange)
 {
+    const struct server *server = exchange->loop->server;
+    struct request *request = &exchange->request;
+    enum problem why;
     size_t max = server->config.event_bytes_max < server->config.body_bytes_max
                      ? server->config.event_bytes_max
                      : server->config.body_bytes_max;
@@ -308,6 +312,10 @@ check_event_head(const struct server *server, struct request *request)
     }
     if (request->content_length > max) {
         return PROBLEM_BODY_TOO_LARGE;
+    }
+    why = access_check(exchange, exchange->route->auth);
+    if (why != PROBLEM_NONE) {
+        return why;
     }
     if (!request_is_json(request) || !request_is_identity(request)) {
         return PROBLEM_MEDIA_TYPE;
@@ -341,14 +349,17 @@ take_head(struct conn *conn)
         return;
     }
     if (exchange->route->body == BODY_NONE) {
-        if (request->content_length > DISCARD_BYTES_MAX) {
-            refuse_at_head(conn, PROBLEM_BODY_TOO_LARGE);
+        why = request->content_length > DISCARD_BYTES_MAX
+                  ? PROBLEM_BODY_TOO_LARGE
+                  : access_check(exchange, exchange->route->auth);
+        if (why != PROBLEM_NONE) {
+            refuse_at_head(conn, why);
             return;
         }
         request->discard = true;
         request->body_max = DISCARD_BYTES_MAX;
     } else {
-        why = check_event_head(conn->loop->server, request);
+        why = check_event_head(exchange);
         if (why != PROBLEM_NONE) {
             refuse_at_head(conn, why);
             return;
