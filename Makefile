@@ -61,6 +61,8 @@ $(BUILD)/%.o: %.c Makefile
 
 # The assembler reads the page in, so the compiler's dependency files do not know of it.
 $(BUILD)/http/dashboard.o: $(wildcard http/dashboard.*)
+$(BUILD)/http/docs.o: $(wildcard http/docs.*)
+$(BUILD)/http/openapi.o: http/openapi.json
 
 # Debian's generated parser: strict mode, and apart from our warnings.
 $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c Makefile

@@ -249,6 +249,8 @@ start_http(struct app *app)
         .idle_timeout_ms = (int)options->http_idle_timeout_ms,
         .future_skew_max_us = (int64_t)options->max_future_skew_ms * 1000,
         .ready_requires_db = options->ready_requires_db,
+        .metrics_legacy_names = options->metrics_legacy_names,
+        .cors_origins = options->cors_allow_origins,
         .has_db = options_has_db(options),
         .version = SLUICE_VERSION,
     };

@@ -1,11 +1,24 @@
 /*
- * The routes that only read: health, readiness, metrics, SLO status, the dashboard.
+ * The routes that only read: health, readiness, metrics, SLO status, the dashboard and the docs.
  */
 #include "core/slo_json.h"
 #include "http/dashboard.h"
+#include "http/docs.h"
 #include "http/internal.h"
+#include "http/openmetrics.h"
 
 #define NO_STORE "Cache-Control: no-store\r\n"
+#define METRICS_HEADERS NO_STORE "Vary: Accept\r\n"
+
+/* Pages load from here alone and talk to here alone. */
+#define PAGE_HEADERS                                                                               \
+    "Cache-Control: no-cache\r\n"                                                                  \
+    "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "           \
+    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "              \
+    "frame-ancestors 'none'\r\n"                                                                   \
+    "X-Frame-Options: DENY\r\n"                                                                    \
+    "Referrer-Policy: no-referrer\r\n"                                                             \
+    "Cross-Origin-Opener-Policy: same-origin\r\n"
 
 static struct buffer *
 fresh_body(struct exchange *exchange)
@@ -131,8 +144,17 @@ handle_ready(struct exchange *exchange)
 void
 handle_metrics(struct exchange *exchange)
 {
-    exposition_write(exchange->loop->server, fresh_body(exchange));
-    answer_body(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", NO_STORE);
+    struct buffer *body = fresh_body(exchange);
+
+    if (!openmetrics_wanted(request_field(&exchange->request, FIELD_ACCEPT))) {
+        exposition_write(exchange->loop->server, body);
+        answer_body(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", METRICS_HEADERS);
+        return;
+    }
+    exposition_write(exchange->loop->server, &exchange->scratch);
+    openmetrics_write(buffer_span(&exchange->scratch), body);
+    body->failed = body->failed || exchange->scratch.failed;
+    answer_body(exchange, 200, OPENMETRICS_TYPE, METRICS_HEADERS);
 }
 
 void
@@ -140,14 +162,25 @@ handle_dashboard(struct exchange *exchange)
 {
     enum dashboard_file file = (enum dashboard_file)exchange->route->detail;
 
-    exchange_answer(exchange, 200, dashboard_type(file), dashboard_bytes(file),
-                    "Cache-Control: no-cache\r\n"
-                    "Content-Security-Policy: default-src 'none'; script-src 'self'; "
-                    "style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; "
-                    "form-action 'none'; frame-ancestors 'none'\r\n"
-                    "X-Frame-Options: DENY\r\n"
-                    "Referrer-Policy: no-referrer\r\n"
-                    "Cross-Origin-Opener-Policy: same-origin\r\n");
+    exchange_answer(exchange, 200, dashboard_type(file), dashboard_bytes(file), PAGE_HEADERS);
+}
+
+void
+handle_docs(struct exchange *exchange)
+{
+    enum docs_file file = (enum docs_file)exchange->route->detail;
+
+    exchange_answer(exchange, 200, docs_type(file), docs_bytes(file), PAGE_HEADERS);
+}
+
+void
+handle_openapi(struct exchange *exchange)
+{
+    enum openapi_form form = (enum openapi_form)exchange->route->detail;
+
+    exchange_answer(exchange, 200, openapi_type(form),
+                    buffer_span(&exchange->loop->server->openapi.text[form]),
+                    "Cache-Control: no-cache\r\n");
 }
 
 void

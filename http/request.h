@@ -34,7 +34,9 @@
     X(FIELD_IDEMPOTENCY_KEY, "idempotency-key", true)                                              \
     X(FIELD_TRACEPARENT, "traceparent", false)                                                     \
     X(FIELD_REQUEST_ID, "x-request-id", false)                                                     \
-    X(FIELD_ACCEPT, "accept", false)
+    X(FIELD_ACCEPT, "accept", false)                                                               \
+    X(FIELD_ORIGIN, "origin", false)                                                               \
+    X(FIELD_PREFLIGHT, "access-control-request-method", false)
 
 enum request_field {
 #define FIELD_MEMBER(name, text, single) name,

@@ -4,7 +4,9 @@
 #include "http/route.h"
 
 #include "http/dashboard.h"
+#include "http/docs.h"
 #include "http/internal.h"
+#include "http/openapi.h"
 
 const struct route ROUTES[] = {
     {METHOD_POST, "/events", BODY_EVENT, handle_ingest, DECODE_EVENTS},
@@ -16,6 +18,13 @@ const struct route ROUTES[] = {
     {METHOD_GET, "/metrics", BODY_NONE, handle_metrics, 0},
     {METHOD_GET, "/metrics/prometheus", BODY_NONE, handle_metrics, 0},
     {METHOD_GET, "/slo/status", BODY_NONE, handle_slo_status, 0},
+    {METHOD_GET, "/openapi.json", BODY_NONE, handle_openapi, OPENAPI_JSON},
+    {METHOD_GET, "/openapi.yaml", BODY_NONE, handle_openapi, OPENAPI_YAML},
+    {METHOD_GET, "/docs", BODY_NONE, handle_docs, DOCS_PAGE},
+    {METHOD_GET, "/docs/index.html", BODY_NONE, handle_docs, DOCS_PAGE},
+    {METHOD_GET, "/docs/doc.json", BODY_NONE, handle_openapi, OPENAPI_JSON},
+    {METHOD_GET, "/docs.css", BODY_NONE, handle_docs, DOCS_STYLE},
+    {METHOD_GET, "/docs.js", BODY_NONE, handle_docs, DOCS_SCRIPT},
     {METHOD_GET, "/", BODY_NONE, handle_dashboard, DASHBOARD_PAGE},
     {METHOD_GET, "/dashboard.css", BODY_NONE, handle_dashboard, DASHBOARD_STYLE},
     {METHOD_GET, "/dashboard.js", BODY_NONE, handle_dashboard, DASHBOARD_SCRIPT},

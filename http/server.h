@@ -31,6 +31,8 @@ struct server_config {
                            */
     int64_t future_skew_max_us;
     bool ready_requires_db;
+    bool metrics_legacy_names; /* also the names of an older ingestor */
+    const char *cors_origins;  /* see cors.h; NULL: none. Borrowed for the server's life */
     bool has_db;
     const char *version; /* for sluice_build_info; NULL: "unknown" */
 };
