@@ -208,9 +208,10 @@ function bodyFields(body, inputs) {
     const example = examples[Number(choice.value)];
     inputs.type.value = example.type;
     inputs.body.value = asText(example.value);
+    inputs.body.rows = Math.min(20, inputs.body.value.split('\n').length + 1);
   };
   inputs.type = select(content.map(([type]) => [type, type]));
-  inputs.body = el('textarea', { spellcheck: 'false', rows: 9 });
+  inputs.body = el('textarea', { spellcheck: 'false' });
   choice.addEventListener('change', fill);
   if (examples.length) fill();
   return [el('div.fields', null, examples.length > 1 ? field('Example', choice) : '', field('Content-Type', inputs.type)),
