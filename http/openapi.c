@@ -65,6 +65,16 @@ put(struct draft *draft, cJSON *parent, const char *key, cJSON *item)
     return item;
 }
 
+/* Moves ITEM to the end of ARRAY. */
+static void
+append(struct draft *draft, cJSON *array, cJSON *item)
+{
+    if (array == NULL || item == NULL || !cJSON_AddItemToArray(array, item)) {
+        cJSON_Delete(item);
+        draft->failed = true;
+    }
+}
+
 /* PARENT's object KEY, made when it is not there. */
 static cJSON *
 object_in(struct draft *draft, cJSON *parent, const char *key)
@@ -198,9 +208,7 @@ add_refusals(struct draft *draft)
     any = object_in(draft, object_in(draft, any, "application/problem+json"), "examples");
     for (const cJSON *example = any == NULL ? NULL : any->child; example != NULL;
          example = example->next) {
-        if (!cJSON_AddItemToArray(codes, cJSON_CreateString(example->string))) {
-            draft->failed = true;
-        }
+        append(draft, codes, cJSON_CreateString(example->string));
     }
 }
 
@@ -210,15 +218,11 @@ static void
 add_parameter(struct draft *draft, cJSON *operation, const char *name)
 {
     cJSON *parameters = cJSON_GetObjectItemCaseSensitive(operation, "parameters");
-    cJSON *item = reference(draft, "parameters", name);
 
     if (parameters == NULL) {
         parameters = put(draft, operation, "parameters", cJSON_CreateArray());
     }
-    if (parameters == NULL || item == NULL || !cJSON_AddItemToArray(parameters, item)) {
-        cJSON_Delete(item);
-        draft->failed = true;
-    }
+    append(draft, parameters, reference(draft, "parameters", name));
 }
 
 static void
@@ -266,9 +270,7 @@ complete(struct draft *draft, const char *version)
 {
     cJSON *info = object_in(draft, draft->root, "info");
 
-    if (!cJSON_ReplaceItemInObjectCaseSensitive(info, "version", cJSON_CreateString(version))) {
-        draft->failed = true;
-    }
+    (void)put(draft, info, "version", cJSON_CreateString(version));
     add_refusals(draft);
     add_request_ids(draft, component(draft, "responses"));
     for (uint32_t i = 0; i < ROUTE_COUNT; i++) {
