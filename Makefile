@@ -127,7 +127,7 @@ test: ## everything that is tested, in debug, asan and tsan builds (TEST_CONFIGS
 	@MAKE="$(MAKE)" python3 tests/run.py $(TEST_CONFIGS)
 
 .PHONY: check
-check: ## format, include arrows, headers alone, gcc and clang, clang-tidy, cppcheck, shellcheck
+check: ## format, include arrows, headers alone, gcc and clang, clang-tidy, cppcheck, shellcheck, OpenAPI
 	@$(DEPENDENCIES) build check
 	@MAKE="$(MAKE)" infra/scripts/check.sh
 
