@@ -107,6 +107,9 @@ main(int argc, char **argv)
         fprintf(stderr, "sluice: there is no subcommand '%s'; see --help\n", name);
         return EXIT_USAGE;
     }
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        return command_version(0, NULL);
+    }
     for (int i = skip; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             if (named) {

@@ -34,6 +34,11 @@ struct option {
     const char *help;
 };
 
+/* Below it the round trip in which the server asks for the rows costs more than LOAD DATA saves. */
+enum {
+    LOAD_ROWS_MIN = 100
+};
+
 #define AT(member) offsetof(struct options, member)
 #define GIB (1024.0 * 1024 * 1024)
 
@@ -244,6 +249,60 @@ expected(enum option_type type)
     return "";
 }
 
+enum {
+    FIGURE_MAX = 32
+};
+
+/* In the largest unit that divides it. */
+static const char *
+minutes_text(char text[FIGURE_MAX], uint64_t minutes)
+{
+    static const struct {
+        uint64_t minutes;
+        char name;
+    } UNITS[] = {{UINT64_C(24) * 60, 'd'}, {60, 'h'}, {1, 'm'}};
+    size_t i = 0;
+
+    while (minutes % UNITS[i].minutes != 0) {
+        i++;
+    }
+    (void)snprintf(text, FIGURE_MAX, "%llu%c", (unsigned long long)(minutes / UNITS[i].minutes),
+                   UNITS[i].name);
+    return text;
+}
+
+/* With as few digits as read back to the same number. */
+static const char *
+number_text(char text[FIGURE_MAX], double number)
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        (void)snprintf(text, FIGURE_MAX, "%.*g", digits, number);
+        if (strtod(text, NULL) == number) {
+            break;
+        }
+    }
+    return text;
+}
+
+static void
+refuse_range(const struct option *option, const char *name, const char *text,
+             struct buffer *problem)
+{
+    char min[FIGURE_MAX];
+    char max[FIGURE_MAX];
+
+    if (option->type == TYPE_RATIO) {
+        buffer_printf(problem, "%s must be above 0 and below 1, not '%s'", name, text);
+    } else if (option->type == TYPE_MINUTES) {
+        buffer_printf(problem, "%s must be between %s and %s, not '%s'", name,
+                      minutes_text(min, (uint64_t)option->min),
+                      minutes_text(max, (uint64_t)option->max), text);
+    } else {
+        buffer_printf(problem, "%s must be between %.17g and %.17g, not '%s'", name, option->min,
+                      option->max, text);
+    }
+}
+
 static bool
 in_range(const struct option *option, double value)
 {
@@ -323,8 +382,7 @@ set_value(struct options *options, const struct option *option, const char *name
         return ERR_INVALID;
     }
     if (!in_range(option, value)) {
-        buffer_printf(problem, "%s must be between %.17g and %.17g, not '%s'", name, option->min,
-                      option->max, text);
+        refuse_range(option, name, text, problem);
         return ERR_INVALID;
     }
     return ERR_OK;
@@ -364,9 +422,9 @@ static enum err
 read_flags(struct options *options, int argc, char **argv, struct buffer *problem)
 {
     for (int i = 0; i < argc; i++) {
-        const char *flag = argv[i];
+        char *flag = argv[i];
         const struct option *option;
-        const char *value;
+        char *value;
         size_t len;
         enum err err;
 
@@ -377,7 +435,8 @@ read_flags(struct options *options, int argc, char **argv, struct buffer *proble
         len = strcspn(flag + 2, "=");
         option = find_flag(flag + 2, len);
         if (option == NULL) {
-            buffer_printf(problem, "there is no flag '%s'; see --help", flag);
+            /* Without its value: it may be a password behind a misspelt name. */
+            buffer_printf(problem, "there is no flag '%.*s'; see --help", (int)len + 2, flag);
             return ERR_INVALID;
         }
         value = flag[2 + len] == '=' ? flag + 3 + len : NULL;
@@ -391,6 +450,9 @@ read_flags(struct options *options, int argc, char **argv, struct buffer *proble
         err = set_value(options, option, option->name, value, problem);
         if (err != ERR_OK) {
             return err;
+        }
+        if (option->type == TYPE_SECRET) {
+            memset(value, '*', strlen(value)); /* ps shows a process's arguments to everybody */
         }
     }
     return ERR_OK;
@@ -708,6 +770,7 @@ options_mysql(const struct options *options)
         .timeout_ms = (int)options->db_timeout_ms,
         .tls = options->db_tls_required ? MYSQL_TLS_REQUIRED : MYSQL_TLS_OFF,
         .tls_ca = options->db_tls_ca,
+        .load_rows_min = LOAD_ROWS_MIN,
     };
 }
 
@@ -764,6 +827,7 @@ options_print(const struct options *options, FILE *out)
     for (size_t i = 0; i < ARRAY_LEN(OPTIONS); i++) {
         const struct option *option = &OPTIONS[i];
         const char *at = (const char *)options + option->offset;
+        char figure[FIGURE_MAX];
         const char *text;
         uint64_t count;
         double number;
@@ -786,11 +850,11 @@ options_print(const struct options *options, FILE *out)
             fprintf(out, "%llu\n", (unsigned long long)count);
             break;
         case TYPE_MINUTES:
-            fprintf(out, "%llum\n", (unsigned long long)count);
+            fprintf(out, "%s\n", minutes_text(figure, count));
             break;
         case TYPE_RATIO:
         case TYPE_NUMBER:
-            fprintf(out, "%.17g\n", number);
+            fprintf(out, "%s\n", number_text(figure, number));
             break;
         case TYPE_BOOL:
             fprintf(out, "%s\n", flag ? "true" : "false");

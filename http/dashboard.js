@@ -24,8 +24,9 @@ function serviceRows(service) {
     const row = document.createElement('tr');
     const head = document.createElement('th');
     const burn = objective.burn_rate || {};
-    const health = objective.health || service.health;
+    const health = objective.health; // its own: one broken objective does not blame the other
     head.scope = 'row';
+    head.className = 'name';
     head.textContent = service.service;
     row.append(head);
     cell(row, objective.type || '-');
@@ -47,7 +48,7 @@ function showStatus(status) {
   byId('health').className = status.health;
   byId('count').textContent = number(services.length, 0);
   byId('pending').textContent = number(status.pending_events, 0);
-  byId('as-of').textContent = String(status.as_of);
+  byId('as-of').textContent = String(status.as_of).replace('T', ' ').replace(/(\.\d+)?Z$/, ' UTC');
   if (rows.length) byId('rows').replaceChildren(...rows);
   return status.degraded ? 'Degraded: the database is away, events wait in the log' : 'Live';
 }

@@ -82,6 +82,14 @@ decode(struct exchange *exchange, struct decode_error *error)
     return ERR_OK;
 }
 
+/* What is handed over is the encoded event: nothing else waits for the commit with it. */
+static void
+drop_source(struct exchange *exchange)
+{
+    request_drop_body(&exchange->request, &exchange->loop->server->budget, KEEP_BYTES_MAX);
+    buffer_clear(&exchange->scratch, KEEP_BYTES_MAX);
+}
+
 static enum err
 append(struct exchange *exchange)
 {
@@ -125,6 +133,7 @@ handle_ingest(struct exchange *exchange)
         return;
     }
     if (err == ERR_OK) {
+        drop_source(exchange);
         err = append(exchange);
     }
     if (err != ERR_OK) {

@@ -8,7 +8,6 @@
 #include "http/openmetrics.h"
 
 #define NO_STORE "Cache-Control: no-store\r\n"
-#define METRICS_HEADERS NO_STORE "Vary: Accept\r\n"
 
 /* Pages load from here alone and talk to here alone. */
 #define PAGE_HEADERS                                                                               \
@@ -141,20 +140,31 @@ handle_ready(struct exchange *exchange)
                 ready ? NO_STORE : NO_STORE "Retry-After: 2\r\n");
 }
 
+static void
+compute_metrics(const struct exchange *exchange, struct buffer *page)
+{
+    exposition_write(exchange->loop->server, page);
+}
+
+static void
+compute_openmetrics(const struct exchange *exchange, struct buffer *page)
+{
+    struct buffer classic = BUFFER_EMPTY;
+
+    exposition_write(exchange->loop->server, &classic);
+    openmetrics_write(buffer_span(&classic), page);
+    page->failed = page->failed || classic.failed;
+    buffer_free(&classic);
+}
+
 void
 handle_metrics(struct exchange *exchange)
 {
-    struct buffer *body = fresh_body(exchange);
-
-    if (!openmetrics_wanted(request_field(&exchange->request, FIELD_ACCEPT))) {
-        exposition_write(exchange->loop->server, body);
-        answer_body(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", METRICS_HEADERS);
-        return;
+    if (openmetrics_wanted(request_field(&exchange->request, FIELD_ACCEPT))) {
+        page_answer(exchange, compute_openmetrics, OPENMETRICS_TYPE);
+    } else {
+        page_answer(exchange, compute_metrics, "text/plain; version=0.0.4; charset=utf-8");
     }
-    exposition_write(exchange->loop->server, &exchange->scratch);
-    openmetrics_write(buffer_span(&exchange->scratch), body);
-    body->failed = body->failed || exchange->scratch.failed;
-    answer_body(exchange, 200, OPENMETRICS_TYPE, METRICS_HEADERS);
 }
 
 void
@@ -183,23 +193,14 @@ handle_openapi(struct exchange *exchange)
                     "Cache-Control: no-cache\r\n");
 }
 
-void
-handle_slo_status(struct exchange *exchange)
+static void
+compute_slo_status(const struct exchange *exchange, struct buffer *page)
 {
     const struct server *server = exchange->loop->server;
     struct journal *journal = server->deps.journal;
     struct slo_status_request request;
     struct journal_stats stats;
-    enum err err = request_query(&exchange->request, "service", &exchange->scratch);
 
-    if (err == ERR_INVALID) {
-        exchange_problem(exchange, PROBLEM_VALIDATION, "service is not a valid query value");
-        return;
-    }
-    if (err == ERR_NO_MEMORY) {
-        exchange_problem(exchange, PROBLEM_BACKPRESSURE, NULL);
-        return;
-    }
     memset(&stats, 0, sizeof(stats));
     journal->ops->stats(journal->self, &stats);
     request = (struct slo_status_request){
@@ -212,6 +213,21 @@ handle_slo_status(struct exchange *exchange)
         .degraded = server_degraded(server),
         .pending_events = stats.pending_events,
     };
-    slo_status_json(&request, fresh_body(exchange));
-    answer_body(exchange, 200, "application/json", NO_STORE);
+    slo_status_json(&request, page);
+}
+
+void
+handle_slo_status(struct exchange *exchange)
+{
+    enum err err = request_query(&exchange->request, "service", &exchange->scratch);
+
+    if (err == ERR_INVALID) {
+        exchange_problem(exchange, PROBLEM_VALIDATION, "service is not a valid query value");
+        return;
+    }
+    if (err == ERR_NO_MEMORY) {
+        exchange_problem(exchange, PROBLEM_BACKPRESSURE, NULL);
+        return;
+    }
+    page_answer(exchange, compute_slo_status, "application/json");
 }

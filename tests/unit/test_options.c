@@ -234,6 +234,18 @@ each_bad_value_is_refused_in_the_words_of_its_variable(void **state)
 }
 
 static void
+a_range_is_named_in_the_units_of_its_setting(void **state)
+{
+    (void)state;
+    setenv("SLO_WINDOW", "91d", 1);
+    assert_refused(read_none(), "SLO_WINDOW must be between 1h and 90d, not '91d'");
+    unsetenv("SLO_WINDOW");
+    setenv("SLO_TARGET", "1", 1);
+    assert_refused(read_none(), "SLO_TARGET must be above 0 and below 1, not '1'");
+    unsetenv("SLO_TARGET");
+}
+
+static void
 the_ends_of_each_range_are_within_it(void **state)
 {
     (void)state;
@@ -448,6 +460,32 @@ write_file(const char *path, const char *text)
 }
 
 static void
+secrets_given_as_flags_are_overwritten_where_others_can_list_them(void **state)
+{
+    char url[] = "--db-url=mysql://app:geheim@db/name";
+    char name[] = "--db-pass";
+    char password[] = "geheim";
+    char host[] = "--db-host=db";
+    char *argv[] = {url, name, password, host};
+
+    (void)state;
+    assert_int_equal(options_read(&options, 4, argv, &problem), ERR_OK);
+    assert_string_equal(options.db_password, "geheim");
+    assert_string_equal(url, "--db-url=**************************");
+    assert_string_equal(password, "******");
+    assert_string_equal(host, "--db-host=db");
+}
+
+static void
+a_misspelt_flag_is_named_without_its_value(void **state)
+{
+    (void)state;
+    assert_int_equal(READ("--db-pasword=geheim"), ERR_INVALID);
+    assert_non_null(strstr(problem.data, "'--db-pasword'"));
+    assert_null(strstr(problem.data, "geheim"));
+}
+
+static void
 the_password_file_holds_one_line_and_wins_over_the_variable(void **state)
 {
     char path[] = "/tmp/test_options.XXXXXX";
@@ -556,7 +594,9 @@ the_effective_values_are_shown_and_secrets_are_not(void **state)
     assert_non_null(strstr(text, "DB_HOST=h\n"));
     assert_non_null(strstr(text, "HTTP_PORT=81\n"));
     assert_non_null(strstr(text, "READY_REQUIRES_DB=true\n"));
-    assert_non_null(strstr(text, "SLO_WINDOW=120m\n"));
+    assert_non_null(strstr(text, "SLO_WINDOW=2h\n"));
+    assert_non_null(strstr(text, "SLO_LATENCY_TARGET=0.99\n"));
+    assert_non_null(strstr(text, "SLO_LATENCY_MS=500\n"));
     assert_non_null(strstr(text, "WAL_MAX_BYTES=2097152\n"));
     assert_non_null(strstr(text, "LOG_LEVEL=ERROR\n"));
     assert_non_null(strstr(text, "LOG_FORMAT=json\n"));
@@ -598,6 +638,7 @@ main(void)
         TEST(an_empty_flag_takes_a_text_away_but_not_one_that_is_needed),
         TEST(flags_are_read_in_both_forms_and_unknown_ones_refused),
         TEST(each_bad_value_is_refused_in_the_words_of_its_variable),
+        TEST(a_range_is_named_in_the_units_of_its_setting),
         TEST(the_ends_of_each_range_are_within_it),
         TEST(sizes_durations_numbers_and_words_have_their_forms),
         TEST(an_event_may_not_be_larger_than_a_body),
@@ -608,6 +649,8 @@ main(void)
         TEST(an_ipv6_address_stands_in_brackets),
         TEST(the_url_wins_over_the_parts_and_lacks_are_filled_from_them),
         TEST(a_url_that_is_none_is_refused_without_showing_it),
+        TEST(secrets_given_as_flags_are_overwritten_where_others_can_list_them),
+        TEST(a_misspelt_flag_is_named_without_its_value),
         TEST(the_password_file_holds_one_line_and_wins_over_the_variable),
         TEST(the_database_config_is_what_the_settings_say),
         TEST(the_effective_values_are_shown_and_secrets_are_not),

@@ -125,6 +125,28 @@ assert_close(double got, double expected)
  * were among 1000 events half an hour ago, the other 2 among 1000 events two days ago.
  */
 static void
+an_event_accepted_ahead_of_the_clock_counts_at_once(void **state)
+{
+    struct slo_config config = availability(0.9, HOUR);
+    struct slo_service service;
+
+    send(*state, 0, 1, 200, 1);
+    send(*state, -1, 1, 500, 1); /* figures_of() asks in the last microsecond of NOW */
+    send(*state, -2, 1, 500, 1);
+    service = figures_of(*state, &config);
+    assert_int_equal(service.good + service.bad, 1);
+    config.future_us = 1000000;
+    service = figures_of(*state, &config);
+    assert_int_equal(service.good, 1);
+    assert_int_equal(service.bad, 1);
+    assert_int_equal(service.figures[0].violations, 1);
+    assert_close(service.figures[0].burn_rate[0], 5);
+    send(*state, HOUR - 1, 1, 200, 1); /* the window still begins where it did */
+    send(*state, HOUR, 1, 200, 1);
+    assert_int_equal(figures_of(*state, &config).good, 2);
+}
+
+static void
 figures_are_those_worked_out_by_hand(void **state)
 {
     struct slices *slices = *state;
@@ -475,11 +497,12 @@ the_document_has_the_documented_members(void **state)
                                               "attained",    "error_budget_remaining",
                                               "events_left", "minutes_left",
                                               "burn_rate",   "time_to_exhaustion_s",
-                                              "alerts",      "violations"};
+                                              "alerts",      "violations",
+                                              "health"};
         for (size_t i = 0; i < ARRAY_LEN(members); i++) {
             (void)member(objective, members[i]);
         }
-        assert_int_equal(cJSON_GetArraySize(objective), latency ? 13 : 12);
+        assert_int_equal(cJSON_GetArraySize(objective), latency ? 14 : 13);
         assert_string_equal(text(objective, "window"), "30d");
         assert_true(cJSON_IsNull(member(objective, "time_to_exhaustion_s")));
         assert_true(cJSON_IsArray(member(objective, "alerts")));
@@ -516,6 +539,23 @@ services_are_listed_worst_first(void **state)
         const cJSON *service = cJSON_GetArrayItem(member(document, "services"), i);
         assert_string_equal(text(service, "service"), expected[i]);
     }
+    cJSON_Delete(document);
+}
+
+static void
+an_objective_tells_its_own_health(void **state)
+{
+    struct slo_status_request request = request_of(*state);
+    cJSON *document;
+    const cJSON *objectives;
+
+    send(*state, 1, 1, 500, 1.0); /* failed, but fast */
+    document = document_of(&request);
+    assert_string_equal(text(document, "health"), "violated");
+    objectives = member(cJSON_GetArrayItem(member(document, "services"), 0), "objectives");
+    assert_string_equal(text(cJSON_GetArrayItem(objectives, 0), "type"), "availability");
+    assert_string_equal(text(cJSON_GetArrayItem(objectives, 0), "health"), "violated");
+    assert_string_equal(text(cJSON_GetArrayItem(objectives, 1), "health"), "healthy");
     cJSON_Delete(document);
 }
 
@@ -569,6 +609,7 @@ main(void)
 {
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, store_setup, store_teardown)
     const struct CMUnitTest tests[] = {
+        STORE_TEST(an_event_accepted_ahead_of_the_clock_counts_at_once),
         STORE_TEST(figures_are_those_worked_out_by_hand),
         STORE_TEST(no_traffic_is_no_data),
         STORE_TEST(windows_include_the_running_minute),
@@ -584,6 +625,7 @@ main(void)
         STORE_TEST(an_unknown_service_is_an_empty_list_without_data),
         STORE_TEST(the_document_has_the_documented_members),
         STORE_TEST(services_are_listed_worst_first),
+        STORE_TEST(an_objective_tells_its_own_health),
         STORE_TEST(windows_are_named_by_their_largest_unit),
         STORE_TEST(without_memory_the_answer_is_marked_as_failed),
     };
