@@ -588,7 +588,7 @@ write_legacy_requests(const struct server *server, struct buffer *out)
         uint64_t count = 0;
         char label[32];
 
-        for (size_t at = status; at < (ROUTES_MAX + 1) * METHOD_COUNT * STATUS_COUNT;
+        for (size_t at = status; at < (size_t)(ROUTES_MAX + 1) * METHOD_COUNT * STATUS_COUNT;
              at += STATUS_COUNT) {
             count += sum_loops(server, offsetof(struct loop_metrics, requests) +
                                            at * sizeof(struct metric_counter));
