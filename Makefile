@@ -64,6 +64,8 @@ $(BUILD)/%.o: %.c Makefile
 
 # The assembler reads the page in, so the compiler's dependency files do not know of it.
 $(BUILD)/http/dashboard.o: $(wildcard http/dashboard.*)
+$(BUILD)/http/docs.o: $(wildcard http/docs.*)
+$(BUILD)/http/openapi.o: http/openapi.json
 
 # Debian's generated parser: strict mode, and apart from our warnings.
 $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c Makefile
@@ -128,7 +130,7 @@ test: ## everything that is tested, in debug, asan and tsan builds (TEST_CONFIGS
 	@MAKE="$(MAKE)" python3 tests/run.py $(TEST_CONFIGS)
 
 .PHONY: check
-check: ## format, include arrows, headers alone, gcc and clang, clang-tidy, cppcheck, shellcheck
+check: ## format, include arrows, headers alone, gcc and clang, clang-tidy, cppcheck, shellcheck, OpenAPI
 	@$(DEPENDENCIES) build check
 	@MAKE="$(MAKE)" infra/scripts/check.sh
 

@@ -8,6 +8,7 @@
 
 #include "core/journal.h"
 #include "core/log.h"
+#include "http/cors.h"
 
 enum option_type {
     TYPE_TEXT,
@@ -80,6 +81,10 @@ static const struct option OPTIONS[] = {
      TOKEN_RATE_MAX, "the same for each tenant"},
     {"TENANT_RATE_LIMIT_BURST", "", TYPE_COUNT, AT(tenant_rate_limit_burst), "0", 0,
      TOKEN_BURST_MAX, "the same for each tenant"},
+    {"CORS_ALLOW_ORIGINS", "", TYPE_TEXT, AT(cors_allow_origins), NULL, 0, 0,
+     "origins whose pages may use this server, separated by commas, or * for all"},
+    {"METRICS_LEGACY_NAMES", "", TYPE_BOOL, AT(metrics_legacy_names), "false", 0, 0,
+     "adds events_received_total, events_published_total and the like to /metrics"},
     {"WAL_DIR", "", TYPE_TEXT, AT(wal_dir), "./var/wal", 0, 0, "directory of the log"},
     {"WAL_MAX_BYTES", "", TYPE_BYTES, AT(wal_max_bytes), "8GiB", 1024 * 1024.0, 16384 * GIB,
      "size of the log at which ingest is refused with 503 log_full"},
@@ -736,6 +741,14 @@ options_read(struct options *out, int argc, char **argv, struct buffer *problem)
     }
     if (err == ERR_OK && out->max_event_bytes > out->max_body_bytes) {
         buffer_append_text(problem, "MAX_EVENT_BYTES must not be larger than MAX_BODY_BYTES");
+        return ERR_INVALID;
+    }
+    if (err == ERR_OK && out->cors_allow_origins != NULL &&
+        !cors_is_valid(out->cors_allow_origins)) {
+        buffer_printf(problem,
+                      "CORS_ALLOW_ORIGINS must be * or origins such as https://app.example.com, "
+                      "separated by commas, not '%s'",
+                      out->cors_allow_origins);
         return ERR_INVALID;
     }
     return err;

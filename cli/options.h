@@ -30,6 +30,8 @@ struct options {
     uint64_t shutdown_timeout_ms;
     uint64_t max_future_skew_ms;
     bool ready_requires_db;
+    char *cors_allow_origins;
+    bool metrics_legacy_names;
 
     char *api_keys;
     char *api_keys_file;

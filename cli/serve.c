@@ -253,6 +253,8 @@ start_http(struct app *app)
         .rate = options->rate_limit_rps,
         .rate_burst = options->rate_limit_burst,
         .ready_requires_db = options->ready_requires_db,
+        .metrics_legacy_names = options->metrics_legacy_names,
+        .cors_origins = options->cors_allow_origins,
         .has_db = options_has_db(options),
         .version = SLUICE_VERSION,
     };

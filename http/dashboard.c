@@ -1,18 +1,9 @@
 /*
- * The dashboard's files as they lie in this folder: the assembler reads them in, so what is served
- * is what the editor saw. The paths are relative to the root, where make runs.
+ * The dashboard's files as they lie in this folder.
  */
 #include "http/dashboard.h"
 
-#define EMBED(name, path)                                                                          \
-    __asm__(".section .rodata\n"                                                                   \
-            ".global " #name "\n" #name ":\n"                                                      \
-            ".incbin \"" path "\"\n"                                                               \
-            ".global " #name "_end\n" #name "_end:\n"                                              \
-            ".byte 0\n"                                                                            \
-            ".previous\n");                                                                        \
-    extern const char name[];                                                                      \
-    extern const char name##_end[]
+#include "http/embed.h"
 
 EMBED(dashboard_page, "http/dashboard.html");
 EMBED(dashboard_style, "http/dashboard.css");
@@ -23,11 +14,11 @@ dashboard_bytes(enum dashboard_file file)
 {
     switch (file) {
     case DASHBOARD_PAGE:
-        return (struct span){dashboard_page, (size_t)(dashboard_page_end - dashboard_page)};
+        return EMBEDDED(dashboard_page);
     case DASHBOARD_STYLE:
-        return (struct span){dashboard_style, (size_t)(dashboard_style_end - dashboard_style)};
+        return EMBEDDED(dashboard_style);
     case DASHBOARD_SCRIPT:
-        return (struct span){dashboard_script, (size_t)(dashboard_script_end - dashboard_script)};
+        return EMBEDDED(dashboard_script);
     }
     assert_failed(__FILE__, __LINE__, "a dashboard file");
 }

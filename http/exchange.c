@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/log.h"
+#include "http/cors.h"
 #include "http/internal.h"
 
 static const char *const STATUS_LINES[STATUS_COUNT] = {
@@ -146,6 +148,14 @@ loop_draining(const struct loop *loop)
     return loop->draining;
 }
 
+/* Absent when two were given: then nobody knows who asks. */
+static struct span
+request_origin(const struct request *request)
+{
+    return request_field_repeated(request, FIELD_ORIGIN) ? SPAN_LITERAL("")
+                                                         : request_field(request, FIELD_ORIGIN);
+}
+
 static void
 count_request(struct exchange *exchange)
 {
@@ -156,6 +166,43 @@ count_request(struct exchange *exchange)
         &loop->metrics.requests[route][exchange->request.method][status_index(exchange->status)],
         1);
     metric_observe(&loop->metrics.seconds, (double)(loop->now_us - exchange->began_us) / 1e6);
+    if (loop->server->config.metrics_legacy_names && exchange->route != NULL &&
+        exchange->route->body != BODY_NONE) {
+        metric_observe(&loop->metrics.ingest_ms, (double)(loop->now_us - exchange->began_us) / 1e3);
+    }
+}
+
+/* SPAN as text, cut to what fits. */
+static void
+copy_text(char *out, size_t size, struct span span)
+{
+    size_t len = span.len < size ? span.len : size - 1;
+
+    if (len > 0) {
+        memcpy(out, span.data, len);
+    }
+    out[len] = '\0';
+}
+
+/* For following one request through a system; what clients can cause is else only counted. */
+static void
+log_request(const struct exchange *exchange)
+{
+    const struct request *request = &exchange->request;
+    char request_id[REQUEST_ID_MAX + 1];
+    char trace_id[32 + 1];
+    char event_id[EVENT_NAME_MAX + 1];
+
+    copy_text(request_id, sizeof(request_id),
+              (struct span){exchange->request_id, exchange->request_id_len});
+    copy_text(trace_id, sizeof(trace_id), request_trace_id(request));
+    copy_text(event_id, sizeof(event_id), (struct span){exchange->id, exchange->id_len});
+    log_debug("http.request", LOG_STR("method", request_method_name(request->method)),
+              LOG_STR("route", exchange->route != NULL ? exchange->route->path : "none"),
+              LOG_U64("status", exchange->status),
+              LOG_F64("duration_ms", (double)(exchange->loop->now_us - exchange->began_us) / 1e3),
+              LOG_STR("request_id", request_id), LOG_STR("trace_id", trace_id),
+              LOG_STR("event_id", event_id), LOG_END);
 }
 
 /*
@@ -209,6 +256,8 @@ exchange_answer(struct exchange *exchange, uint16_t status, const char *type, st
     if (exchange->rated != 0) {
         access_write_fields(exchange, out);
     }
+    cors_write(exchange->loop->server->config.cors_origins, request_origin(&exchange->request),
+               out);
     if (exchange->close) {
         buffer_append_text(out, "Connection: close\r\n");
     } else if (!exchange->request.http_1_1) {
@@ -219,6 +268,9 @@ exchange_answer(struct exchange *exchange, uint16_t status, const char *type, st
         buffer_append_span(out, body);
     }
     count_request(exchange);
+    if (log_enabled(LOG_DEBUG)) {
+        log_request(exchange);
+    }
     if (exchange->conn != NULL) {
         exchange->conn->answer_bytes += out->len;
     }
@@ -256,20 +308,27 @@ void
 exchange_allow(struct exchange *exchange, uint32_t allowed, bool refuse)
 {
     struct buffer *body = &exchange->loop->body;
-    char headers[128] = "Allow: ";
-    size_t len = strlen(headers);
+    const char *origins = exchange->loop->server->config.cors_origins;
+    char methods[64] = "";
+    char headers[512];
+    size_t len = 0;
 
     for (uint32_t m = 0; m < METHOD_OTHER; m++) {
         if ((allowed & 1U << m) != 0) {
-            int n = snprintf(headers + len, sizeof(headers) - len, "%s, ",
+            int n = snprintf(methods + len, sizeof(methods) - len, "%s%s", len == 0 ? "" : ", ",
                              request_method_name((enum request_method)m));
 
-            ASSERT(n > 0 && (size_t)n < sizeof(headers) - len);
+            ASSERT(n > 0 && (size_t)n < sizeof(methods) - len);
             len += (size_t)n;
         }
     }
-    (void)snprintf(headers + len - 2, sizeof(headers) - len + 2, "\r\n");
+    (void)snprintf(headers, sizeof(headers), "Allow: %s\r\n", methods);
     if (!refuse) {
+        if (cors_allows(origins, request_origin(&exchange->request)) &&
+            request_field(&exchange->request, FIELD_PREFLIGHT).len > 0) {
+            (void)snprintf(headers, sizeof(headers), "Allow: %s\r\n" CORS_PREFLIGHT, methods,
+                           methods);
+        }
         exchange_answer(exchange, 204, NULL, SPAN_LITERAL(""), headers);
         return;
     }

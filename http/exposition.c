@@ -1,5 +1,6 @@
 /*
- * GET /metrics: every number of this process in the Prometheus text format.
+ * GET /metrics: every number of this process in the Prometheus text format; openmetrics.h makes the
+ * other format of it.
  *
  * Names follow promtool's rules: base units, _total on counters only, HELP and TYPE once per name.
  */
@@ -88,18 +89,22 @@ write_requests_of(const struct server *server, struct buffer *out, size_t route)
 }
 
 static void
+add_histogram(struct metric_histogram *sum, const struct metric_histogram *part)
+{
+    for (uint32_t b = 0; b <= METRIC_BUCKETS_MAX; b++) {
+        sum->bucket[b] += atomic_load_explicit(&part->bucket[b], memory_order_relaxed);
+    }
+    sum->sum_micro += atomic_load_explicit(&part->sum_micro, memory_order_relaxed);
+}
+
+static void
 write_durations(const struct server *server, struct buffer *out)
 {
     struct metric_histogram sum;
 
     metric_histogram_init(&sum, METRIC_SECONDS_BOUNDS, METRIC_SECONDS_BOUND_COUNT);
     for (uint32_t i = 0; i < server->loop_count; i++) {
-        const struct metric_histogram *part = &server->loops[i].metrics.seconds;
-
-        for (uint32_t b = 0; b <= METRIC_BUCKETS_MAX; b++) {
-            sum.bucket[b] += atomic_load_explicit(&part->bucket[b], memory_order_relaxed);
-        }
-        sum.sum_micro += atomic_load_explicit(&part->sum_micro, memory_order_relaxed);
+        add_histogram(&sum, &server->loops[i].metrics.seconds);
     }
     metrics_family(out, "sluice_http_request_duration_seconds", METRIC_HISTOGRAM,
                    "From a request's first byte to its answer.");
@@ -590,6 +595,69 @@ write_process(const struct server *server, struct buffer *out)
             (double)server->started_wall_us / 1e6);
 }
 
+/* ---- the names of an older ingestor ---- */
+
+const double LEGACY_MS_BOUNDS[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
+const uint32_t LEGACY_MS_BOUND_COUNT = ARRAY_LEN(LEGACY_MS_BOUNDS);
+
+/* Requests by status alone, of all routes. */
+static void
+write_legacy_requests(const struct server *server, struct buffer *out)
+{
+    metrics_family(out, "http_requests_total", METRIC_COUNTER,
+                   "Total HTTP requests by status code");
+    for (size_t status = 0; status < STATUS_COUNT; status++) {
+        uint64_t count = 0;
+        char label[32];
+
+        for (size_t at = status; at < (size_t)(ROUTES_MAX + 1) * METHOD_COUNT * STATUS_COUNT;
+             at += STATUS_COUNT) {
+            count += sum_loops(server, offsetof(struct loop_metrics, requests) +
+                                           at * sizeof(struct metric_counter));
+        }
+        if (count > 0) {
+            (void)snprintf(label, sizeof(label), "status=\"%u\"", STATUSES[status]);
+            metrics_sample_u64(out, "http_requests_total", label, count);
+        }
+    }
+}
+
+/*
+ * Dashboards and alerts made for the Go ingestor go on working. "Published" is what reached the
+ * database, "failed" what it refused.
+ */
+static void
+write_legacy(const struct server *server, const struct journal_stats *stats, struct buffer *out)
+{
+    struct metric_histogram latency;
+    uint64_t stored = 0;
+    uint64_t dead = 0;
+
+    for (uint32_t i = 0; i < server->deps.replicator_count; i++) {
+        struct replicator_status status;
+
+        replicator_status(server->deps.replicators[i], &status);
+        stored += status.stored;
+        dead += status.dead;
+    }
+    metric_histogram_init(&latency, LEGACY_MS_BOUNDS, LEGACY_MS_BOUND_COUNT);
+    for (uint32_t i = 0; i < server->loop_count; i++) {
+        add_histogram(&latency, &server->loops[i].metrics.ingest_ms);
+    }
+    one_u64(out, "events_received_total", METRIC_COUNTER,
+            "Total number of events received via HTTP", SUM_LOOPS(server, received));
+    one_u64(out, "events_published_total", METRIC_COUNTER,
+            "Total number of events successfully published to the database", stored);
+    one_u64(out, "events_failed_total", METRIC_COUNTER,
+            "Total number of events that failed to process", dead);
+    one_u64(out, "ingest_queue_size", METRIC_GAUGE,
+            "Current number of events in the internal buffer", stats->queued_events);
+    metrics_family(out, "ingest_latency_ms", METRIC_HISTOGRAM,
+                   "Latency of event processing from ingestion to the durable answer");
+    metrics_sample_histogram(out, "ingest_latency_ms", "", &latency);
+    write_legacy_requests(server, out);
+}
+
 void
 exposition_write(const struct server *server, struct buffer *out)
 {
@@ -599,8 +667,7 @@ exposition_write(const struct server *server, struct buffer *out)
 
     memset(&stats, 0, sizeof(stats));
     journal->ops->stats(journal->self, &stats);
-    metrics_label(&labels, "version",
-                  span_of(server->config.version != NULL ? server->config.version : "unknown"));
+    metrics_label(&labels, "version", span_of(server_version(server)));
     metrics_family(out, "sluice_build_info", METRIC_GAUGE, "What is running; always 1.");
     metrics_sample_u64(out, "sluice_build_info", label_text(&labels, out), 1);
     buffer_free(&labels);
@@ -615,4 +682,7 @@ exposition_write(const struct server *server, struct buffer *out)
             audit_balance(&server->deps) - server->audit_base);
     write_slo(server, out);
     write_process(server, out);
+    if (server->config.metrics_legacy_names) {
+        write_legacy(server, &stats, out);
+    }
 }

@@ -22,6 +22,7 @@
 #include "core/journal.h"
 #include "core/metrics.h"
 #include "core/tenants.h"
+#include "http/openapi.h"
 #include "http/request.h"
 #include "http/route.h"
 #include "http/server.h"
@@ -166,6 +167,7 @@ struct loop_metrics {
     /* By route (the last: none), method and status. */
     struct metric_counter requests[ROUTES_MAX + 1][METHOD_COUNT][STATUS_COUNT];
     struct metric_histogram seconds;
+    struct metric_histogram ingest_ms; /* only with metrics_legacy_names */
     struct metric_counter received;
     struct metric_counter acked;
     struct metric_counter duplicate;
@@ -233,9 +235,13 @@ struct server {
     uint16_t port;
     struct loop *loops;
     uint32_t loop_count;
+    struct openapi openapi;
     double audit_base; /* audit_balance() at open */
     int64_t started_wall_us;
 };
+
+/* ---- server.c ---- */
+const char *server_version(const struct server *server);
 
 /* ---- loop.c ---- */
 MUST_CHECK enum err loop_init(struct loop *loop, struct server *server, uint32_t index, int fd);
@@ -283,6 +289,8 @@ void handle_ready(struct exchange *exchange);
 void handle_metrics(struct exchange *exchange);
 void handle_slo_status(struct exchange *exchange);
 void handle_dashboard(struct exchange *exchange);
+void handle_openapi(struct exchange *exchange);
+void handle_docs(struct exchange *exchange);
 
 /* Writes the answer of an append that has come back. */
 void ingest_finish(struct exchange *exchange);
@@ -325,6 +333,8 @@ MUST_CHECK enum problem access_take(struct exchange *exchange, uint64_t events);
 void access_write_fields(const struct exchange *exchange, struct buffer *out);
 
 /* ---- exposition.c ---- */
+extern const double LEGACY_MS_BOUNDS[];
+extern const uint32_t LEGACY_MS_BOUND_COUNT;
 void exposition_write(const struct server *server, struct buffer *out);
 double audit_balance(const struct server_deps *deps);
 

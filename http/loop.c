@@ -274,6 +274,7 @@ loop_init(struct loop *loop, struct server *server, uint32_t index, int fd)
     loop->date_s = -1;
     metric_histogram_init(&loop->metrics.seconds, METRIC_SECONDS_BOUNDS,
                           METRIC_SECONDS_BOUND_COUNT);
+    metric_histogram_init(&loop->metrics.ingest_ms, LEGACY_MS_BOUNDS, LEGACY_MS_BOUND_COUNT);
     loop->read_block = malloc(READ_BYTES);
     if (loop->read_block == NULL) {
         return ERR_NO_MEMORY;

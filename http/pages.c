@@ -1,11 +1,23 @@
 /*
- * The routes that only read: health, readiness, metrics, SLO status, the dashboard.
+ * The routes that only read: health, readiness, metrics, SLO status, the dashboard and the docs.
  */
 #include "core/slo_json.h"
 #include "http/dashboard.h"
+#include "http/docs.h"
 #include "http/internal.h"
+#include "http/openmetrics.h"
 
 #define NO_STORE "Cache-Control: no-store\r\n"
+
+/* Pages load from here alone and talk to here alone. */
+#define PAGE_HEADERS                                                                               \
+    "Cache-Control: no-cache\r\n"                                                                  \
+    "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "           \
+    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "              \
+    "frame-ancestors 'none'\r\n"                                                                   \
+    "X-Frame-Options: DENY\r\n"                                                                    \
+    "Referrer-Policy: no-referrer\r\n"                                                             \
+    "Cross-Origin-Opener-Policy: same-origin\r\n"
 
 static struct buffer *
 fresh_body(struct exchange *exchange)
@@ -134,10 +146,25 @@ compute_metrics(const struct exchange *exchange, struct buffer *page)
     exposition_write(exchange->loop->server, page);
 }
 
+static void
+compute_openmetrics(const struct exchange *exchange, struct buffer *page)
+{
+    struct buffer classic = BUFFER_EMPTY;
+
+    exposition_write(exchange->loop->server, &classic);
+    openmetrics_write(buffer_span(&classic), page);
+    page->failed = page->failed || classic.failed;
+    buffer_free(&classic);
+}
+
 void
 handle_metrics(struct exchange *exchange)
 {
-    page_answer(exchange, compute_metrics, "text/plain; version=0.0.4; charset=utf-8");
+    if (openmetrics_wanted(request_field(&exchange->request, FIELD_ACCEPT))) {
+        page_answer(exchange, compute_openmetrics, OPENMETRICS_TYPE);
+    } else {
+        page_answer(exchange, compute_metrics, "text/plain; version=0.0.4; charset=utf-8");
+    }
 }
 
 void
@@ -145,14 +172,25 @@ handle_dashboard(struct exchange *exchange)
 {
     enum dashboard_file file = (enum dashboard_file)exchange->route->detail;
 
-    exchange_answer(exchange, 200, dashboard_type(file), dashboard_bytes(file),
-                    "Cache-Control: no-cache\r\n"
-                    "Content-Security-Policy: default-src 'none'; script-src 'self'; "
-                    "style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; "
-                    "form-action 'none'; frame-ancestors 'none'\r\n"
-                    "X-Frame-Options: DENY\r\n"
-                    "Referrer-Policy: no-referrer\r\n"
-                    "Cross-Origin-Opener-Policy: same-origin\r\n");
+    exchange_answer(exchange, 200, dashboard_type(file), dashboard_bytes(file), PAGE_HEADERS);
+}
+
+void
+handle_docs(struct exchange *exchange)
+{
+    enum docs_file file = (enum docs_file)exchange->route->detail;
+
+    exchange_answer(exchange, 200, docs_type(file), docs_bytes(file), PAGE_HEADERS);
+}
+
+void
+handle_openapi(struct exchange *exchange)
+{
+    enum openapi_form form = (enum openapi_form)exchange->route->detail;
+
+    exchange_answer(exchange, 200, openapi_type(form),
+                    buffer_span(&exchange->loop->server->openapi.text[form]),
+                    "Cache-Control: no-cache\r\n");
 }
 
 static void

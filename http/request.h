@@ -35,7 +35,9 @@
     X(FIELD_TRACEPARENT, "traceparent", false)                                                     \
     X(FIELD_REQUEST_ID, "x-request-id", false)                                                     \
     X(FIELD_ACCEPT, "accept", false)                                                               \
-    X(FIELD_API_KEY, "x-api-key", true)
+    X(FIELD_API_KEY, "x-api-key", true)                                                            \
+    X(FIELD_ORIGIN, "origin", false)                                                               \
+    X(FIELD_PREFLIGHT, "access-control-request-method", false)
 
 enum request_field {
 #define FIELD_MEMBER(name, text, single) name,

@@ -4,7 +4,9 @@
 #include "http/route.h"
 
 #include "http/dashboard.h"
+#include "http/docs.h"
 #include "http/internal.h"
+#include "http/openapi.h"
 
 const struct route ROUTES[] = {
     {METHOD_POST, "/events", AUTH_TENANT, BODY_EVENT, handle_ingest, DECODE_EVENTS},
@@ -16,6 +18,13 @@ const struct route ROUTES[] = {
     {METHOD_GET, "/metrics", AUTH_NONE, BODY_NONE, handle_metrics, 0},
     {METHOD_GET, "/metrics/prometheus", AUTH_NONE, BODY_NONE, handle_metrics, 0},
     {METHOD_GET, "/slo/status", AUTH_TENANT, BODY_NONE, handle_slo_status, 0},
+    {METHOD_GET, "/openapi.json", AUTH_NONE, BODY_NONE, handle_openapi, OPENAPI_JSON},
+    {METHOD_GET, "/openapi.yaml", AUTH_NONE, BODY_NONE, handle_openapi, OPENAPI_YAML},
+    {METHOD_GET, "/docs", AUTH_NONE, BODY_NONE, handle_docs, DOCS_PAGE},
+    {METHOD_GET, "/docs/index.html", AUTH_NONE, BODY_NONE, handle_docs, DOCS_PAGE},
+    {METHOD_GET, "/docs/doc.json", AUTH_NONE, BODY_NONE, handle_openapi, OPENAPI_JSON},
+    {METHOD_GET, "/docs.css", AUTH_NONE, BODY_NONE, handle_docs, DOCS_STYLE},
+    {METHOD_GET, "/docs.js", AUTH_NONE, BODY_NONE, handle_docs, DOCS_SCRIPT},
     {METHOD_GET, "/", AUTH_NONE, BODY_NONE, handle_dashboard, DASHBOARD_PAGE},
     {METHOD_GET, "/dashboard.css", AUTH_NONE, BODY_NONE, handle_dashboard, DASHBOARD_STYLE},
     {METHOD_GET, "/dashboard.js", AUTH_NONE, BODY_NONE, handle_dashboard, DASHBOARD_SCRIPT},

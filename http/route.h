@@ -1,7 +1,8 @@
 /*
  * route.h - the one table of routes: routing, Allow, metric labels and body rules come from it.
  *
- * A path is matched exactly, as it came. HEAD is answered by GET's row. Any thread.
+ * A path is matched exactly, as it came. HEAD is answered by GET's row. Each row has its
+ * description in openapi.json. Any thread.
  */
 #ifndef SLUICE_HTTP_ROUTE_H
 #define SLUICE_HTTP_ROUTE_H

@@ -120,6 +120,12 @@ open_loops(struct server *server)
     return ERR_OK;
 }
 
+const char *
+server_version(const struct server *server)
+{
+    return server->config.version != NULL ? server->config.version : "unknown";
+}
+
 enum err
 server_open(struct server **out, const struct server_config *config, const struct server_deps *deps)
 {
@@ -148,7 +154,11 @@ server_open(struct server **out, const struct server_config *config, const struc
     server->started_wall_us = clock_wall_us(deps->clock);
     server->audit_base = audit_balance(deps);
     server->loops = calloc(config->threads, sizeof(*server->loops));
-    err = server->loops == NULL ? ERR_NO_MEMORY : open_loops(server);
+    err = server->loops == NULL ? ERR_NO_MEMORY
+                                : openapi_build(&server->openapi, server_version(server));
+    if (err == ERR_OK) {
+        err = open_loops(server);
+    }
     if (err != ERR_OK) {
         server_close(server);
         return err;
@@ -231,6 +241,7 @@ server_close(struct server *server)
         loop_fini(&server->loops[i]);
     }
     ASSERT(atomic_load(&server->budget.used) == 0);
+    openapi_free(&server->openapi);
     ASSERT(atomic_load(&server->answers.used) == 0);
     free(server->loops);
     free(server);

@@ -34,6 +34,8 @@ struct server_config {
     double rate;         /* events a second of all tenants together; 0: no limit */
     uint64_t rate_burst; /* 0: one second's worth */
     bool ready_requires_db;
+    bool metrics_legacy_names; /* also the names of an older ingestor */
+    const char *cors_origins;  /* see cors.h; NULL: none. Borrowed for the server's life */
     bool has_db;
     const char *version; /* for sluice_build_info; NULL: "unknown" */
 };
