@@ -23,6 +23,7 @@ struct draft {
 enum scope {
     SCOPE_ALL,
     SCOPE_EVENT, /* routes that store events */
+    SCOPE_KEY,   /* routes that may want a key */
 };
 
 static const struct {
@@ -30,10 +31,12 @@ static const struct {
     enum scope scope;
 } REFUSALS[] = {
     {PROBLEM_MALFORMED, SCOPE_ALL},         {PROBLEM_VALIDATION, SCOPE_ALL},
-    {PROBLEM_INVALID_JSON, SCOPE_EVENT},    {PROBLEM_METHOD, SCOPE_ALL},
+    {PROBLEM_INVALID_JSON, SCOPE_EVENT},    {PROBLEM_UNAUTHORIZED, SCOPE_KEY},
+    {PROBLEM_FORBIDDEN, SCOPE_KEY},         {PROBLEM_METHOD, SCOPE_ALL},
     {PROBLEM_TIMEOUT, SCOPE_ALL},           {PROBLEM_LENGTH_REQUIRED, SCOPE_EVENT},
-    {PROBLEM_BODY_TOO_LARGE, SCOPE_ALL},    {PROBLEM_URI_TOO_LONG, SCOPE_ALL},
-    {PROBLEM_MEDIA_TYPE, SCOPE_EVENT},      {PROBLEM_MISMATCH, SCOPE_EVENT},
+    {PROBLEM_BODY_TOO_LARGE, SCOPE_ALL},    {PROBLEM_OVER_BURST, SCOPE_EVENT},
+    {PROBLEM_URI_TOO_LONG, SCOPE_ALL},      {PROBLEM_MEDIA_TYPE, SCOPE_EVENT},
+    {PROBLEM_MISMATCH, SCOPE_EVENT},        {PROBLEM_RATE_LIMITED, SCOPE_EVENT},
     {PROBLEM_HEADERS_TOO_LARGE, SCOPE_ALL}, {PROBLEM_OUTCOME_UNKNOWN, SCOPE_EVENT},
     {PROBLEM_BACKPRESSURE, SCOPE_ALL},      {PROBLEM_LOG_FULL, SCOPE_EVENT},
     {PROBLEM_SHUTTING_DOWN, SCOPE_EVENT},   {PROBLEM_LOG_FAILED, SCOPE_EVENT},
@@ -47,6 +50,8 @@ in_scope(enum scope scope, const struct route *route)
         return true;
     case SCOPE_EVENT:
         return route->body == BODY_EVENT;
+    case SCOPE_KEY:
+        return route->auth != AUTH_NONE;
     }
     assert_failed(__FILE__, __LINE__, "a scope of the list");
 }
@@ -198,6 +203,11 @@ add_refusals(struct draft *draft)
         }
         if (problem == PROBLEM_METHOD) {
             add_refusal_header(draft, name, "Allow");
+        } else if (problem == PROBLEM_UNAUTHORIZED) {
+            add_refusal_header(draft, name, "WWW-Authenticate");
+        } else if (problem == PROBLEM_RATE_LIMITED) {
+            add_refusal_header(draft, name, "RateLimit");
+            add_refusal_header(draft, name, "RateLimit-Policy");
         }
     }
     for (unsigned p = PROBLEM_NONE + 1; p < PROBLEM_COUNT; p++) {
@@ -225,12 +235,27 @@ add_parameter(struct draft *draft, cJSON *operation, const char *name)
     append(draft, parameters, reference(draft, "parameters", name));
 }
 
+/* A key, or none: whether one is needed is the configuration's. */
+static void
+add_security(struct draft *draft, cJSON *operation)
+{
+    cJSON *ways = put(draft, operation, "security", cJSON_CreateArray());
+    cJSON *key = cJSON_CreateObject();
+
+    (void)put(draft, key, "ApiKey", cJSON_CreateArray());
+    append(draft, ways, key);
+    append(draft, ways, cJSON_CreateObject());
+}
+
 static void
 complete_operation(struct draft *draft, const struct route *route, cJSON *operation)
 {
     cJSON *responses = object_in(draft, operation, "responses");
 
     add_parameter(draft, operation, "RequestId");
+    if (route->auth != AUTH_NONE) {
+        add_security(draft, operation);
+    }
     for (size_t i = 0; i < ARRAY_LEN(REFUSALS); i++) {
         char name[REFUSAL_NAME_SIZE];
         const char *status = refusal_name(name, REFUSALS[i].problem) + sizeof("Problem") - 1;

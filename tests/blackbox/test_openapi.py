@@ -125,9 +125,10 @@ class Document:
         found = []
         for name, header in response.get("headers", {}).items():
             given = answer.header(name)
-            schema = self.follow(header)["schema"]
+            header = self.follow(header)
+            schema = header["schema"]
             if given is None:
-                found.append("no header " + name)
+                found += ["no header " + name] if header.get("required") else []
             elif schema["type"] == "integer":
                 found += self.faults(int(given), schema, name)
         kind = (answer.header("content-type") or "").split(";")[0].strip()
@@ -345,6 +346,26 @@ class OpenApi(runner.Drill):
             with server.client() as client:
                 client.send(("%s %s HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n" % (method, path)).encode())
                 self.expect(document, method, path, client.read(), 408, "request_timeout")
+
+    def test_keys_and_rates_are_refused_as_described(self):
+        server = self.server(API_KEYS="acme:acme-key", ADMIN_KEY="admin-key", RATE_LIMIT_RPS=1, RATE_LIMIT_BURST=1)
+        document = self.document(server)
+        keyed = [(m, p) for m, p, operation in document.operations() if "security" in operation]
+        self.assertIn(("POST", "/events"), keyed)
+        with server.client() as client:
+            for method, path in keyed:
+                body = b"{}" if method == "POST" else b""
+                for headers, status in (((), 401), ((("X-API-Key", "no"),), 401), ((("X-API-Key", "admin-key"),), 403)):
+                    self.expect(document, method, path, client.request(method, path, body, headers), status)
+            for method, path, operation in document.operations():
+                if "security" not in operation:
+                    self.assertEqual(client.request(method, path).status, 200)
+            answers = [client.post("/events", b"{}", [("X-API-Key", "acme-key")]) for _ in range(20)]
+            for answer in answers:
+                self.expect(document, "POST", "/events", answer)
+                self.assertIsNotNone(answer.header("ratelimit"))
+                self.assertIsNotNone(answer.header("ratelimit-policy"))
+            self.assertEqual({answer.status for answer in answers}, {202, 429})
 
     def test_a_full_log_and_what_ready_says_of_it_are_as_described(self):
         server = self.server(WAL_MAX_BYTES="1MiB")

@@ -119,7 +119,7 @@ static void
 every_route_tells_its_refusals_and_the_request_id(void **state)
 {
     static const char *const EVERY[] = {"400", "405", "408", "413", "414", "431", "503", "default"};
-    static const char *const EVENT[] = {"200", "202", "411", "415", "422", "500"};
+    static const char *const EVENT[] = {"200", "202", "411", "415", "422", "429", "500"};
 
     for (uint32_t i = 0; i < ROUTE_COUNT; i++) {
         const cJSON *operation = operation_of(*state, &ROUTES[i]);
@@ -130,6 +130,9 @@ every_route_tells_its_refusals_and_the_request_id(void **state)
         for (size_t s = 0; s < ARRAY_LEN(EVERY); s++) {
             assert_non_null(at(responses, EVERY[s]));
         }
+        assert_int_equal(at(responses, "401") != NULL, ROUTES[i].auth != AUTH_NONE);
+        assert_int_equal(at(responses, "403") != NULL, ROUTES[i].auth != AUTH_NONE);
+        assert_int_equal(at(operation, "security") != NULL, ROUTES[i].auth != AUTH_NONE);
         for (size_t s = 0; s < ARRAY_LEN(EVENT); s++) {
             assert_true(ROUTES[i].body == BODY_NONE || at(responses, EVENT[s]) != NULL);
         }
@@ -185,6 +188,9 @@ a_refusal_names_the_headers_that_come_with_it(void **state)
     assert_non_null(at(method, "Allow"));
     assert_null(at(method, "Retry-After"));
     assert_null(at(large, "Retry-After"));
+    assert_non_null(
+        at(at(component(*state, "responses", "Problem401"), "headers"), "WWW-Authenticate"));
+    assert_non_null(at(at(component(*state, "responses", "Problem429"), "headers"), "RateLimit"));
     assert_non_null(at(large, "X-Request-ID"));
 }
 
