@@ -295,24 +295,38 @@ refuse_at_head(struct conn *conn, enum problem why)
     exchange_problem(exchange, why, NULL);
 }
 
-static enum problem
-check_event_head(const struct server *server, struct request *request)
+static bool
+is_type_taken(const struct exchange *exchange)
 {
-    size_t max = server->config.event_bytes_max < server->config.body_bytes_max
-                     ? server->config.event_bytes_max
-                     : server->config.body_bytes_max;
+    const struct request *request = &exchange->request;
 
+    return request_is_json(request) || (exchange->route->body == BODY_BULK &&
+                                        (request_is_lines(request) || request_is_csv(request)));
+}
+
+static enum problem
+check_event_head(const struct server *server, struct exchange *exchange)
+{
+    struct request *request = &exchange->request;
+    size_t max = server->config.body_bytes_max;
+
+    if (exchange->route->body == BODY_EVENT && server->config.event_bytes_max < max) {
+        max = server->config.event_bytes_max;
+    }
     if (!request->has_length && !request->chunked) {
         return PROBLEM_LENGTH_REQUIRED;
     }
     if (request->content_length > max) {
         return PROBLEM_BODY_TOO_LARGE;
     }
-    if (!request_is_json(request) || !request_is_identity(request)) {
+    if (!is_type_taken(exchange)) {
         return PROBLEM_MEDIA_TYPE;
     }
+    if (!request_is_identity(request) && !request_is_gzip(request)) {
+        return PROBLEM_CODING;
+    }
     request->body_max = max;
-    return PROBLEM_NONE;
+    return upload_begin(exchange);
 }
 
 static void
@@ -347,7 +361,7 @@ take_head(struct conn *conn)
         request->discard = true;
         request->body_max = DISCARD_BYTES_MAX;
     } else {
-        why = check_event_head(conn->loop->server, request);
+        why = check_event_head(conn->loop->server, exchange);
         if (why != PROBLEM_NONE) {
             refuse_at_head(conn, why);
             return;

@@ -54,6 +54,7 @@ exchange_destroy(struct exchange *exchange)
 {
     struct budget *budget = &exchange->loop->server->budget;
 
+    upload_end(exchange);
     request_free(&exchange->request, budget);
     budget_give(budget, exchange->charged);
     buffer_free(&exchange->scratch);
@@ -73,6 +74,7 @@ exchange_free(struct exchange *exchange)
         exchange_destroy(exchange);
         return;
     }
+    upload_end(exchange);
     request_reset(&exchange->request, budget, KEEP_BYTES_MAX);
     budget_give(budget, exchange->charged);
     exchange->charged = 0;
@@ -221,13 +223,23 @@ exchange_answer(struct exchange *exchange, uint16_t status, const char *type, st
 void
 exchange_problem(struct exchange *exchange, enum problem problem, const char *message)
 {
+    exchange_problem_more(exchange, problem, message, (struct span){NULL, 0});
+}
+
+void
+exchange_problem_more(struct exchange *exchange, enum problem problem, const char *message,
+                      struct span more)
+{
     struct buffer *body = &exchange->loop->body;
     char headers[48] = "";
 
     exchange_identify(exchange);
     buffer_clear(body, READ_BYTES);
     problem_json(body, problem, message,
-                 (struct span){exchange->request_id, exchange->request_id_len});
+                 (struct span){exchange->request_id, exchange->request_id_len}, more);
+    if (problem == PROBLEM_CODING) { /* RFC 7694 */
+        (void)snprintf(headers, sizeof(headers), "Accept-Encoding: gzip\r\n");
+    }
     if (problem_retry_after_s(problem) != 0) {
         (void)snprintf(headers, sizeof(headers), "Retry-After: %u\r\n",
                        problem_retry_after_s(problem));
@@ -260,6 +272,7 @@ exchange_allow(struct exchange *exchange, uint32_t allowed, bool refuse)
     exchange_identify(exchange);
     buffer_clear(body, READ_BYTES);
     problem_json(body, PROBLEM_METHOD, NULL,
-                 (struct span){exchange->request_id, exchange->request_id_len});
+                 (struct span){exchange->request_id, exchange->request_id_len},
+                 (struct span){NULL, 0});
     exchange_answer(exchange, 405, "application/problem+json", buffer_span(body), headers);
 }

@@ -8,6 +8,7 @@
 
 const struct route ROUTES[] = {
     {METHOD_POST, "/events", BODY_EVENT, handle_ingest, DECODE_EVENTS},
+    {METHOD_POST, "/events/bulk", BODY_BULK, handle_bulk, 0},
     {METHOD_POST, "/ingest", BODY_EVENT, handle_ingest, DECODE_INGEST},
     {METHOD_GET, "/health", BODY_NONE, handle_health, 0},
     {METHOD_GET, "/livez", BODY_NONE, handle_health, 0},

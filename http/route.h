@@ -19,6 +19,7 @@ enum {
 enum route_body {
     BODY_NONE,  /* a body is read and ignored */
     BODY_EVENT, /* one JSON event, at most event_bytes_max */
+    BODY_BULK,  /* many, taken while they arrive, at most body_bytes_max */
 };
 
 struct route {
