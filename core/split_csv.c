@@ -212,7 +212,7 @@ add_column(struct split_csv *csv, struct span name)
     buffer_append_json_string(&csv->names, name);
     buffer_append_char(&csv->names, ':');
     column->len = csv->names.len - column->at;
-    return !csv->names.failed && !csv->cell.failed;
+    return !csv->names.failed;
 }
 
 /* Two columns of one name, and bytes that are not UTF-8, are found as in any other object. */
@@ -255,6 +255,9 @@ read_header(struct splitter *splitter, struct span row)
         struct span name;
         const char *why = take_cell(csv, &cells, &name);
 
+        if (csv->cell.failed) {
+            return SPLIT_NO_MEMORY;
+        }
         if (why != NULL) {
             return broken(splitter, why);
         }
@@ -271,13 +274,16 @@ read_header(struct splitter *splitter, struct span row)
 
 /* ---- rows as objects ---- */
 
+/* The cell is itself the value that a column of KIND holds. */
 static bool
-is_plain_value(enum column_kind kind, struct span cell)
+is_plain_value(struct split_csv *csv, enum column_kind kind, struct span cell)
 {
     struct json_text text;
     struct json_error error;
+    enum err err = json_scan(cell, DEPTH_MAX, &text, &error);
 
-    if (json_scan(cell, DEPTH_MAX, &text, &error) != ERR_OK) {
+    if (err != ERR_OK) {
+        csv->json.failed = csv->json.failed || err == ERR_NO_MEMORY;
         return false;
     }
     if (kind == COLUMN_NUMBER) {
@@ -293,7 +299,7 @@ write_member(struct split_csv *csv, const struct split_column *column, struct sp
 
     buffer_append_char(json, json->len == 0 ? '{' : ',');
     buffer_append(json, csv->names.data + column->at, column->len);
-    if (column->kind != COLUMN_TEXT && is_plain_value((enum column_kind)column->kind, cell)) {
+    if (column->kind != COLUMN_TEXT && is_plain_value(csv, (enum column_kind)column->kind, cell)) {
         buffer_append_span(json, cell);
     } else {
         buffer_append_json_string(json, cell);
@@ -312,6 +318,9 @@ write_row(struct splitter *splitter, struct span row, struct span *out)
         struct span cell;
         const char *why = take_cell(csv, &cells, &cell);
 
+        if (csv->cell.failed) {
+            return SPLIT_NO_MEMORY;
+        }
         if (why != NULL) {
             return bad(splitter, why);
         }
@@ -326,11 +335,14 @@ write_row(struct splitter *splitter, struct span row, struct span *out)
     if (!cells.done || count < csv->column_count) {
         return bad(splitter, "a row must have as many cells as the header row");
     }
+    if (csv->json.failed) {
+        return SPLIT_NO_MEMORY;
+    }
     if (csv->json.len == 0) {
         return bad(splitter, "every cell of the row is empty");
     }
     buffer_append_char(&csv->json, '}');
-    if (csv->json.failed || csv->cell.failed) {
+    if (csv->json.failed) {
         return SPLIT_NO_MEMORY;
     }
     *out = buffer_span(&csv->json);
