@@ -600,6 +600,7 @@ events_beyond_the_budget_are_503(void **state)
     assert_int_equal(post(client, "/events", GZIP, "x"), 503); /* no room to unpack */
     client_free(client);
     assert_int_equal(stored(&f), 1);
+    buffer_free(&lines);
     finish(&f);
 }
 
