@@ -33,6 +33,11 @@ struct option {
     const char *help;
 };
 
+/* Below it the round trip in which the server asks for the rows costs more than LOAD DATA saves. */
+enum {
+    LOAD_ROWS_MIN = 100
+};
+
 #define AT(member) offsetof(struct options, member)
 #define GIB (1024.0 * 1024 * 1024)
 
@@ -361,9 +366,9 @@ static enum err
 read_flags(struct options *options, int argc, char **argv, struct buffer *problem)
 {
     for (int i = 0; i < argc; i++) {
-        const char *flag = argv[i];
+        char *flag = argv[i];
         const struct option *option;
-        const char *value;
+        char *value;
         size_t len;
         enum err err;
 
@@ -374,7 +379,8 @@ read_flags(struct options *options, int argc, char **argv, struct buffer *proble
         len = strcspn(flag + 2, "=");
         option = find_flag(flag + 2, len);
         if (option == NULL) {
-            buffer_printf(problem, "there is no flag '%s'; see --help", flag);
+            /* Without its value: it may be a password behind a misspelt name. */
+            buffer_printf(problem, "there is no flag '%.*s'; see --help", (int)len + 2, flag);
             return ERR_INVALID;
         }
         value = flag[2 + len] == '=' ? flag + 3 + len : NULL;
@@ -388,6 +394,9 @@ read_flags(struct options *options, int argc, char **argv, struct buffer *proble
         err = set_value(options, option, option->name, value, problem);
         if (err != ERR_OK) {
             return err;
+        }
+        if (option->type == TYPE_SECRET) {
+            memset(value, '*', strlen(value)); /* ps shows a process's arguments to everybody */
         }
     }
     return ERR_OK;
@@ -697,6 +706,7 @@ options_mysql(const struct options *options)
         .timeout_ms = (int)options->db_timeout_ms,
         .tls = options->db_tls_required ? MYSQL_TLS_REQUIRED : MYSQL_TLS_OFF,
         .tls_ca = options->db_tls_ca,
+        .load_rows_min = LOAD_ROWS_MIN,
     };
 }
 

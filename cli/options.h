@@ -64,7 +64,8 @@ struct options {
 
 /*
  * Fills *OUT from flags ARGV[0..ARGC) and the environment. On ERR_INVALID a sentence that names the
- * variable is in PROBLEM. Whatever the result, release *OUT with options_free().
+ * variable is in PROBLEM. Secrets in ARGV are overwritten, since a process's arguments can be
+ * listed by others. Whatever the result, release *OUT with options_free().
  */
 MUST_CHECK enum err options_read(struct options *out, int argc, char **argv,
                                  struct buffer *problem);

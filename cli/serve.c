@@ -112,6 +112,7 @@ set_objectives(struct app *app)
         .window_minutes = window,
     };
     app->slo.objective_count = 2;
+    app->slo.future_us = (int64_t)options->max_future_skew_ms * 1000;
 }
 
 static enum err

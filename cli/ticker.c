@@ -31,7 +31,8 @@ take_slice(void *arg, uint64_t source, const struct slice_key *key, struct span 
     if (err == ERR_OK) {
         err = slices_set_foreign(ticker->config.slices, source, key, &slice,
                                  clock_wall_us(ticker->config.clock));
-    } else {
+    }
+    if (err != ERR_OK && err != ERR_NO_MEMORY) {
         log_error("ticker.slice_damaged", LOG_I64("minute", key->minute), LOG_ERR(err), LOG_END);
         err = ERR_OK; /* one bad row must not hide the others */
     }

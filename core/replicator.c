@@ -298,7 +298,8 @@ sink_failed(struct replicator *r, enum err err)
             "replicator.fatal", LOG_U64("partition", r->config.partition), LOG_ERR(err),
             LOG_STR("meaning", err_text(err)),
             LOG_STR("help", err == ERR_FENCED
-                                ? "only one instance may run per log directory; stop the other"
+                                ? "another instance writes for this node: stop it, or, if this log "
+                                  "is an old copy, restore the newest one"
                                 : "restore the newest log directory, or move this one away to "
                                   "start with a new node identity"),
             LOG_END);

@@ -1658,21 +1658,39 @@ drop_empty_series(struct slices *slices)
     fill_table(slices);
 }
 
-void
-slices_expire(struct slices *slices, int64_t now_us)
+/*
+ * Both locks are let go after each series: packing all of them takes long, and whoever wants to add
+ * a series meanwhile is the committer. A series added before number AT makes the next call see one
+ * series twice, never miss one, since nobody else removes any. False: there is no number AT.
+ */
+static bool
+expire_one(struct slices *slices, uint32_t at, int64_t now_us, bool *any_empty)
 {
-    int64_t before = cutoff(slices, now_us);
-    bool any_empty = false;
+    bool there;
 
     pthread_rwlock_rdlock(&slices->table_lock);
-    for (uint32_t i = 0; i < slices->series_count; i++) {
-        struct series *series = slices->sorted[i];
+    there = at < slices->series_count;
+    if (there) {
+        struct series *series = slices->sorted[at];
+
         pthread_mutex_lock(&series->lock);
-        expire_series(slices, series, before, minute_of_us(now_us) - PACK_AFTER);
-        any_empty = any_empty || series->hours.len == 0;
+        expire_series(slices, series, cutoff(slices, now_us), minute_of_us(now_us) - PACK_AFTER);
+        *any_empty = *any_empty || series->hours.len == 0;
         pthread_mutex_unlock(&series->lock);
     }
     pthread_rwlock_unlock(&slices->table_lock);
+    return there;
+}
+
+void
+slices_expire(struct slices *slices, int64_t now_us)
+{
+    bool any_empty = false;
+    uint32_t at = 0;
+
+    while (expire_one(slices, at, now_us, &any_empty)) {
+        at++;
+    }
     if (any_empty) {
         pthread_rwlock_wrlock(&slices->table_lock);
         drop_empty_series(slices);

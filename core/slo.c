@@ -73,6 +73,8 @@ struct window {
 struct windows {
     struct window item[WINDOWS_MAX];
     uint32_t count;
+    int64_t now;     /* first minute after the running one: windows count back from here ... */
+    int64_t end;     /* ... and reach to the last minute an accepted event may be in */
     int64_t longest; /* of the objectives; the only one with latency buckets */
 };
 
@@ -121,17 +123,17 @@ want_windows(struct windows *windows, const struct slo_config *config)
 
 static enum err
 fetch_windows(struct windows *windows, struct slices *slices, struct span tenant,
-              struct span service, int64_t end)
+              struct span service)
 {
     enum err err = ERR_OK;
 
     for (uint32_t i = 0; err == ERR_OK && i < windows->count; i++) {
         struct window *window = &windows->item[i];
-        int64_t from = end - window->minutes;
+        int64_t from = windows->now - window->minutes;
         if (window->minutes == windows->longest) {
-            err = slices_sum(slices, tenant, service, from, end, &window->sum);
+            err = slices_sum(slices, tenant, service, from, windows->end, &window->sum);
         } else {
-            err = slices_sum_counts(slices, tenant, service, from, end, &window->sum);
+            err = slices_sum_counts(slices, tenant, service, from, windows->end, &window->sum);
         }
     }
     return err;
@@ -267,13 +269,14 @@ slo_service_figures(struct slices *slices, const struct slo_config *config, stru
                     struct span service, int64_t now_us, struct slo_service *out)
 {
     static const struct slice nothing = {0};
-    const int64_t end = minute_of_us(now_us) + 1;
-    struct windows windows = {0};
+    struct windows windows = {.now = minute_of_us(now_us) + 1,
+                              .end = minute_of_us(now_us + config->future_us) + 1};
     enum err err;
 
     ASSERT(config->objective_count <= SLO_OBJECTIVES_MAX);
+    ASSERT(config->future_us >= 0);
     want_windows(&windows, config);
-    err = fetch_windows(&windows, slices, tenant, service, end);
+    err = fetch_windows(&windows, slices, tenant, service);
     if (err == ERR_OK) {
         *out = (struct slo_service){.health = SLO_NO_DATA};
         fill_service(out, windows.longest == 0 ? &nothing : window_sum(&windows, windows.longest));
@@ -281,8 +284,9 @@ slo_service_figures(struct slices *slices, const struct slo_config *config, stru
             const struct slo_objective *objective = &config->objective[i];
             struct slo_figures *figures = &out->figures[i];
             fill_figures(figures, objective, &windows);
-            figures->violations = slices_violations(
-                slices, tenant, service, end - objective->window_minutes, end, limit_of(objective));
+            figures->violations =
+                slices_violations(slices, tenant, service, windows.now - objective->window_minutes,
+                                  windows.end, limit_of(objective));
             out->health = figures->health > out->health ? figures->health : out->health;
         }
         out->figure_count = config->objective_count;

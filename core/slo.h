@@ -4,7 +4,8 @@
  * Pure arithmetic on sums of slices at a given moment; the formulas are SLO.md's (Google SRE
  * Workbook, chapter 5). Ratios are formed once, from sums. No traffic is "no data", never 100 %.
  *
- * A window of W minutes at some moment is the running minute and the W - 1 before it. Targets are
+ * A window of W minutes at some moment is the running minute and the W - 1 before it, and whatever
+ * has been accepted with a timestamp after that: an acked event is never missing. Targets are
  * taken as decimal fractions of nine digits, and whether one is met is decided in integers: 999 of
  * 1000 meets 0.999, though no binary fraction is 0.999.
  */
@@ -36,6 +37,7 @@ enum {
 struct slo_config {
     struct slo_objective objective[SLO_OBJECTIVES_MAX];
     uint32_t objective_count;
+    int64_t future_us; /* how far ahead of the clock accepted events may be */
 };
 
 /* Order is severity: a higher value is worse and is listed first. */

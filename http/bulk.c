@@ -64,8 +64,8 @@ charge(struct exchange *exchange)
     return true;
 }
 
-void
-upload_end(struct exchange *exchange)
+static void
+free_parts(struct exchange *exchange)
 {
     struct upload *upload = exchange->upload;
 
@@ -78,6 +78,12 @@ upload_end(struct exchange *exchange)
         free(upload);
         exchange->upload = NULL;
     }
+}
+
+void
+upload_end(struct exchange *exchange)
+{
+    free_parts(exchange);
     budget_give(&exchange->loop->server->budget, exchange->upload_charged);
     exchange->upload_charged = 0;
 }
@@ -272,6 +278,25 @@ upload_complaint(const struct exchange *exchange)
 
 /* ---- the answer ---- */
 
+/*
+ * The answer is written and nothing else is needed. A large one is charged as a page is; when there
+ * is no room for that, what the events took stays charged until it is sent.
+ */
+static void
+keep_answer(struct exchange *exchange)
+{
+    struct budget *answers = &exchange->loop->server->answers;
+    const size_t len = exchange->answer.len;
+    const size_t bytes = len > PAGE_BYTES_FREE ? len : 0;
+
+    if (budget_take(answers, bytes)) {
+        exchange->answer_charged = bytes;
+        upload_end(exchange);
+    } else {
+        free_parts(exchange);
+    }
+}
+
 /* All of the bulk is refused; the errors found so far are listed. */
 static void
 refuse(struct exchange *exchange, enum problem problem, const char *message)
@@ -291,6 +316,7 @@ refuse(struct exchange *exchange, enum problem problem, const char *message)
     exchange_problem_more(exchange, problem, message,
                           more.failed ? (struct span){NULL, 0} : buffer_span(&more));
     buffer_free(&more);
+    keep_answer(exchange);
 }
 
 /* Decides what the whole body comes to. True: its events are to be stored. */
@@ -405,6 +431,7 @@ bulk_finish(struct exchange *exchange)
 
         metric_add(&loop->metrics.rejected[problem], pack->count);
         exchange_problem(exchange, problem, NULL);
+        keep_answer(exchange);
         return;
     }
     for (uint32_t i = 0; i < pack->count; i++) {
@@ -432,4 +459,5 @@ bulk_finish(struct exchange *exchange)
         exchange->answer.failed = true; /* the connection ends without an answer: a retry is safe */
     }
     exchange_answer(exchange, 202, "application/json", buffer_span(body), "");
+    keep_answer(exchange);
 }

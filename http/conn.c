@@ -123,6 +123,7 @@ write_out(struct conn *conn)
     conn->writing = true;
     conn->write_left = conn->out.len;
     conn->progress_ms = uv_now(&conn->loop->uv);
+    conn->writing_since_ms = conn->progress_ms;
     return true;
 }
 
@@ -254,6 +255,7 @@ refuse_and_end(struct conn *conn, enum problem why)
     conn->state = CONN_LAST;
     exchange->close = true;
     exchange->continue_wanted = false;
+    upload_end(exchange);
     if (exchange->refused) { /* its answer was ready, the rest of its body is not to be had */
         exchange->state = EXCHANGE_DONE;
         return;
@@ -291,6 +293,7 @@ refuse_at_head(struct conn *conn, enum problem why)
     struct exchange *exchange = conn->current;
 
     decide_without_body(conn);
+    upload_end(exchange);
     ingest_count_refusal(exchange, why);
     exchange_problem(exchange, why, NULL);
 }
@@ -640,10 +643,14 @@ conn_drain(struct conn *conn)
     }
 }
 
-/* A client that takes no byte of its answer for the write timeout is gone. */
+/*
+ * A client that takes no byte of its answer for the write timeout is gone; one that takes a few now
+ * and then may hold what it is owed no longer than an idle client its connection.
+ */
 static bool
 is_stuck(struct conn *conn, uint64_t now_ms)
 {
+    const struct server_config *config = &conn->loop->server->config;
     size_t left;
 
     if (!conn->writing) {
@@ -654,7 +661,8 @@ is_stuck(struct conn *conn, uint64_t now_ms)
         conn->write_left = left;
         conn->progress_ms = now_ms;
     }
-    return passed(now_ms, conn->progress_ms, conn->loop->server->config.write_timeout_ms);
+    return passed(now_ms, conn->progress_ms, config->write_timeout_ms) ||
+           passed(now_ms, conn->writing_since_ms, config->idle_timeout_ms);
 }
 
 void
@@ -718,16 +726,16 @@ refuse_connection(struct conn *conn)
     conn_pump(conn);
 }
 
-void
+bool
 conn_accept(struct loop *loop, uv_stream_t *listener)
 {
     struct conn *conn = calloc(1, sizeof(*conn));
     bool welcome;
 
     if (conn == NULL || uv_tcp_init(&loop->uv, &conn->tcp) != 0) {
-        free(conn); /* libuv tries again when the listener is next readable */
+        free(conn);
         metric_add(&loop->metrics.accept_errors, 1);
-        return;
+        return false;
     }
     conn->loop = loop;
     conn->tcp.data = conn;
@@ -742,11 +750,10 @@ conn_accept(struct loop *loop, uv_stream_t *listener)
     welcome = count_in(conn);
     if (uv_accept(listener, (uv_stream_t *)&conn->tcp) != 0 || !welcome) {
         conn_close(conn);
-        return;
-    }
-    if (conn->over_limit) {
+    } else if (conn->over_limit) {
         refuse_connection(conn);
-        return;
+    } else {
+        update_reading(conn);
     }
-    update_reading(conn);
+    return true;
 }

@@ -57,6 +57,8 @@ exchange_destroy(struct exchange *exchange)
     upload_end(exchange);
     request_free(&exchange->request, budget);
     budget_give(budget, exchange->charged);
+    budget_give(&exchange->loop->server->answers, exchange->answer_charged);
+    buffer_free(&exchange->page);
     buffer_free(&exchange->scratch);
     buffer_free(&exchange->encoded);
     buffer_free(&exchange->answer);
@@ -78,6 +80,9 @@ exchange_free(struct exchange *exchange)
     request_reset(&exchange->request, budget, KEEP_BYTES_MAX);
     budget_give(budget, exchange->charged);
     exchange->charged = 0;
+    budget_give(&loop->server->answers, exchange->answer_charged);
+    exchange->answer_charged = 0;
+    buffer_free(&exchange->page);
     buffer_clear(&exchange->scratch, KEEP_BYTES_MAX);
     buffer_clear(&exchange->encoded, KEEP_BYTES_MAX);
     buffer_clear(&exchange->answer, KEEP_BYTES_MAX);

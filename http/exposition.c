@@ -30,11 +30,13 @@ one_f64(struct buffer *out, const char *name, const char *help, double value)
     metrics_sample_f64(out, name, "", value);
 }
 
-/* The labels in TEXT as a C string; "" when memory ran out, which OUT will show too. */
+/* LABELS as a C string; without memory "", and OUT has failed, since a sample must not lose its
+ * labels. */
 static const char *
-label_text(struct buffer *labels)
+label_text(struct buffer *labels, struct buffer *out)
 {
     buffer_append_char(labels, '\0');
+    out->failed = out->failed || labels->failed;
     return labels->failed ? "" : labels->data;
 }
 
@@ -378,12 +380,13 @@ static const struct {
 
 /* Appends `base,NAME="VALUE"` to LABELS, which is emptied first. */
 static const char *
-with_label(struct buffer *labels, struct span base, const char *name, struct span value)
+with_label(struct buffer *labels, struct span base, const char *name, struct span value,
+           struct buffer *out)
 {
     buffer_clear(labels, KEEP_BYTES_MAX);
     buffer_append_span(labels, base);
     metrics_label(labels, name, value);
-    return label_text(labels);
+    return label_text(labels, out);
 }
 
 static void
@@ -391,7 +394,8 @@ write_figures(struct buffer family[FAMILY_COUNT], const struct slo_figures *figu
               struct span base, struct buffer *labels)
 {
     struct buffer objective = BUFFER_EMPTY;
-    const char *text = with_label(labels, base, "objective", span_of(figures->objective->id));
+    const char *text = with_label(labels, base, "objective", span_of(figures->objective->id),
+                                  &family[FAMILY_OBJECTIVE]);
 
     buffer_append_text(&objective, text);
     metrics_sample_f64(&family[FAMILY_OBJECTIVE], FAMILIES[FAMILY_OBJECTIVE].name, text,
@@ -403,7 +407,7 @@ write_figures(struct buffer family[FAMILY_COUNT], const struct slo_figures *figu
     for (size_t w = 0; w < SLO_BURN_WINDOWS; w++) {
         if (!isnan(figures->burn_rate[w])) {
             text = with_label(labels, buffer_span(&objective), "window",
-                              span_of(SLO_BURN_WINDOW_NAME[w]));
+                              span_of(SLO_BURN_WINDOW_NAME[w]), &family[FAMILY_BURN]);
             metrics_sample_f64(&family[FAMILY_BURN], FAMILIES[FAMILY_BURN].name, text,
                                figures->burn_rate[w]);
         }
@@ -424,12 +428,13 @@ write_service(struct buffer family[FAMILY_COUNT], const struct slo_service *serv
         buffer_clear(labels, KEEP_BYTES_MAX);
         buffer_append_span(labels, base);
         metrics_sample_f64(&family[FAMILY_AVAILABILITY], FAMILIES[FAMILY_AVAILABILITY].name,
-                           label_text(labels), service->availability);
+                           label_text(labels, &family[FAMILY_AVAILABILITY]), service->availability);
     }
     for (size_t q = 0; q < ARRAY_LEN(QUANTILES); q++) {
         if (!isnan(service->latency_ms[q])) {
             metrics_sample_f64(&family[FAMILY_LATENCY], FAMILIES[FAMILY_LATENCY].name,
-                               with_label(labels, base, "quantile", span_of(QUANTILES[q])),
+                               with_label(labels, base, "quantile", span_of(QUANTILES[q]),
+                                          &family[FAMILY_LATENCY]),
                                service->latency_ms[q] / 1e3);
         }
     }
@@ -564,7 +569,7 @@ write_process(const struct server *server, struct buffer *out)
 }
 
 void
-exposition_write(struct server *server, struct buffer *out)
+exposition_write(const struct server *server, struct buffer *out)
 {
     struct journal *journal = server->deps.journal;
     struct buffer labels = BUFFER_EMPTY;
@@ -575,7 +580,7 @@ exposition_write(struct server *server, struct buffer *out)
     metrics_label(&labels, "version",
                   span_of(server->config.version != NULL ? server->config.version : "unknown"));
     metrics_family(out, "sluice_build_info", METRIC_GAUGE, "What is running; always 1.");
-    metrics_sample_u64(out, "sluice_build_info", label_text(&labels), 1);
+    metrics_sample_u64(out, "sluice_build_info", label_text(&labels, out), 1);
     buffer_free(&labels);
     write_events(server, out);
     write_http(server, out);

@@ -82,6 +82,15 @@ decode(struct exchange *exchange, struct decode_error *error)
     return ERR_OK;
 }
 
+/* What is handed over is the encoded event: nothing else waits for the commit with it. */
+static void
+drop_source(struct exchange *exchange)
+{
+    request_drop_body(&exchange->request, &exchange->loop->server->budget, KEEP_BYTES_MAX);
+    buffer_clear(&exchange->scratch, KEEP_BYTES_MAX);
+    upload_end(exchange);
+}
+
 enum err
 ingest_append(struct exchange *exchange)
 {
@@ -139,6 +148,7 @@ handle_ingest(struct exchange *exchange)
         return;
     }
     if (err == ERR_OK) {
+        drop_source(exchange);
         err = append_one(exchange);
     }
     if (err != ERR_OK) {

@@ -4,13 +4,14 @@
  *   server --- loop (one thread) --- conn --- queue of exchanges, in the order they were asked
  *
  * An exchange is one request and its answer. It starts with the request's first byte, is parsed
- * into, perhaps travels to the journal, and ends when its answer is in the socket (or in the
- * connection's out buffer). Answers leave in queue order. While the journal holds an exchange, its
- * connection may die: the exchange is then an orphan (conn == NULL) and is dropped when it comes
- * back.
+ * into, perhaps travels to the journal or to the pool's thread, and ends when its answer is in the
+ * socket (or in the connection's out buffer). Answers leave in queue order. While somebody else
+ * holds an exchange, its connection may die: the exchange is then an orphan (conn == NULL) and is
+ * dropped when it comes back.
  *
  * Everything here belongs to its loop's thread, but: server's atomics, loop->finished (any thread
- * pushes), loop->wake (uv_async_send), the metric counters.
+ * pushes), loop->wake (uv_async_send), the metric counters, and of an exchange whose page is being
+ * computed PAGE, which is the pool's thread's until it is done.
  */
 #ifndef SLUICE_HTTP_INTERNAL_H
 #define SLUICE_HTTP_INTERNAL_H
@@ -36,6 +37,7 @@ enum {
     DISCARD_BYTES_MAX = 64 * 1024, /* a refused body up to this is read; a longer one ends it */
     KEEP_BYTES_MAX = 4 * 1024,     /* a recycled buffer keeps at most this */
     FREE_EXCHANGES_MAX = 1024,     /* per loop */
+    PAGE_BYTES_FREE = 64 * 1024,   /* a longer page is charged to the answers' budget */
     SWEEP_MS = 200,                /* precision of every timeout */
     LINGER_MS = 2000,              /* how long an ended connection is still read */
     REFUSED_CONNECTIONS_MAX = 128, /* over the limit but still told so; beyond, closed at once */
@@ -77,7 +79,7 @@ struct upload; /* bulk.c: a bulk being read, and its events until the answer */
 
 enum exchange_state {
     EXCHANGE_READING, /* the parser fills it; always its connection's last */
-    EXCHANGE_WAITING, /* the journal holds its append */
+    EXCHANGE_WAITING, /* the journal holds its append, or its page is being computed */
     EXCHANGE_DONE,    /* the answer is complete */
 };
 
@@ -103,6 +105,11 @@ struct exchange {
     char id[EVENT_NAME_MAX];
     char request_id[REQUEST_ID_MAX];
     size_t charged; /* taken from the budget for ENCODED */
+    void (*compute)(const struct exchange *exchange, struct buffer *page);
+    struct buffer page; /* what COMPUTE writes */
+    const char *page_type;
+    struct exchange *page_next;
+    size_t answer_charged; /* taken from the answers' budget for ANSWER */
     int64_t began_us;
     struct inflater *inflater; /* of a gzip body, else NULL */
     struct upload *upload;     /* of a bulk, else NULL */
@@ -146,6 +153,7 @@ struct conn {
     uint64_t idle_since_ms;    /* valid with an empty queue */
     uint64_t request_since_ms; /* valid with CURRENT */
     uint64_t progress_ms;      /* valid while WRITING */
+    uint64_t writing_since_ms; /* valid while WRITING */
     uint64_t linger_since_ms;  /* valid in CONN_LINGER */
 };
 
@@ -176,15 +184,19 @@ struct loop {
     bool started;
     bool listening;
     bool draining;
-    bool kick; /* something was appended since the last kick */
+    bool kick;           /* something was appended since the last kick */
+    bool accept_waiting; /* a connection could not be taken yet */
     uint64_t drain_until_ms;
     _Atomic(struct exchange *) finished; /* stack, newest first */
     struct conn *conns;
     struct conn *dirty;
     struct exchange *free_exchanges;
     uint32_t free_count;
-    uint64_t outstanding; /* exchanges the journal holds */
-    int64_t now_us;       /* monotonic, taken once per callback */
+    uint64_t outstanding; /* exchanges in EXCHANGE_WAITING */
+    uv_work_t page_work;
+    struct exchange *page_head; /* pages wanted; the first one is being computed */
+    struct exchange *page_tail;
+    int64_t now_us; /* monotonic, taken once per callback */
     int64_t wall_us;
     int64_t date_s;
     char date[32]; /* "Sat, 21 Nov 2026 10:00:00 GMT" */
@@ -206,6 +218,8 @@ struct server {
     struct server_deps deps;
     struct request_limits limits;
     struct budget budget;
+    struct budget answers; /* long pages on their way to clients; as large as BUDGET, but apart: a
+                              slow reader does not cost an event */
     _Atomic int phase;
     _Atomic int drain_ms;
     _Atomic uint32_t connections;
@@ -223,8 +237,17 @@ void loop_fini(struct loop *loop); /* the thread has ended or never ran */
 void loop_run(struct loop *loop);  /* the thread's body */
 void loop_touch_time(struct loop *loop);
 
+/* Takes back an exchange that was EXCHANGE_WAITING and is answered: sends, or drops an orphan. */
+void loop_take_back(struct loop *loop, struct exchange *exchange);
+void loop_pump_dirty(struct loop *loop); /* what was taken back goes out */
+
 /* ---- conn.c ---- */
-void conn_accept(struct loop *loop, uv_stream_t *listener);
+
+/*
+ * False: there was no memory to take the connection with. It waits in LISTENER, which libuv has
+ * stopped watching until somebody takes it: ask again later.
+ */
+MUST_CHECK bool conn_accept(struct loop *loop, uv_stream_t *listener);
 void conn_mark_dirty(struct conn *conn);
 void conn_pump(struct conn *conn); /* sends what is finished, takes what waits; may close */
 void conn_sweep(struct conn *conn, uint64_t now_ms);
@@ -267,6 +290,16 @@ void ingest_finish(struct exchange *exchange);
  */
 MUST_CHECK enum err ingest_append(struct exchange *exchange);
 
+/* ---- page.c ---- */
+
+/*
+ * Answers with what COMPUTE writes, as TYPE. COMPUTE runs on a thread of libuv's pool, one page of
+ * a loop at a time: it may take long, and reads of the exchange only what is settled by now.
+ */
+void page_answer(struct exchange *exchange,
+                 void (*compute)(const struct exchange *exchange, struct buffer *page),
+                 const char *type);
+
 /* Counts a refusal of an ingest route's request that never reached its handler. */
 void ingest_count_refusal(struct exchange *exchange, enum problem problem);
 
@@ -291,7 +324,7 @@ bool server_degraded(const struct server *server);
 struct span request_tenant(const struct exchange *exchange);
 
 /* ---- exposition.c ---- */
-void exposition_write(struct server *server, struct buffer *out);
+void exposition_write(const struct server *server, struct buffer *out);
 double audit_balance(const struct server_deps *deps);
 
 #endif

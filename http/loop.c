@@ -67,7 +67,7 @@ on_connection(uv_stream_t *listener, int status)
         metric_add(&loop->metrics.accept_errors, 1);
         return;
     }
-    conn_accept(loop, listener);
+    loop->accept_waiting = !conn_accept(loop, listener);
 }
 
 static void
@@ -140,24 +140,21 @@ take_finished(struct loop *loop)
     return oldest;
 }
 
-static void
-settle_finished(struct loop *loop)
+void
+loop_take_back(struct loop *loop, struct exchange *exchange)
 {
-    struct exchange *exchange = take_finished(loop);
-
-    while (exchange != NULL) {
-        struct exchange *next = exchange->finished_next;
-
-        ASSERT(loop->outstanding > 0);
-        loop->outstanding--;
-        ingest_finish(exchange);
-        if (exchange->conn != NULL) {
-            conn_mark_dirty(exchange->conn);
-        } else {
-            exchange_free(exchange);
-        }
-        exchange = next;
+    ASSERT(loop->outstanding > 0);
+    loop->outstanding--;
+    if (exchange->conn != NULL) {
+        conn_mark_dirty(exchange->conn);
+    } else {
+        exchange_free(exchange);
     }
+}
+
+void
+loop_pump_dirty(struct loop *loop)
+{
     while (loop->dirty != NULL) {
         struct conn *conn = loop->dirty;
 
@@ -167,6 +164,21 @@ settle_finished(struct loop *loop)
             conn_pump(conn);
         }
     }
+}
+
+static void
+settle_finished(struct loop *loop)
+{
+    struct exchange *exchange = take_finished(loop);
+
+    while (exchange != NULL) {
+        struct exchange *next = exchange->finished_next;
+
+        ingest_finish(exchange);
+        loop_take_back(loop, exchange);
+        exchange = next;
+    }
+    loop_pump_dirty(loop);
 }
 
 static void
@@ -193,6 +205,9 @@ on_sweep(uv_timer_t *timer)
     for (struct conn *conn = loop->conns; conn != NULL; conn = next) {
         next = conn->next;
         conn_sweep(conn, now_ms);
+    }
+    if (loop->accept_waiting && loop->listening) {
+        loop->accept_waiting = !conn_accept(loop, (uv_stream_t *)&loop->listener);
     }
     end_if_drained(loop);
 }

@@ -128,11 +128,16 @@ handle_ready(struct exchange *exchange)
                 ready ? NO_STORE : NO_STORE "Retry-After: 2\r\n");
 }
 
+static void
+compute_metrics(const struct exchange *exchange, struct buffer *page)
+{
+    exposition_write(exchange->loop->server, page);
+}
+
 void
 handle_metrics(struct exchange *exchange)
 {
-    exposition_write(exchange->loop->server, fresh_body(exchange));
-    answer_body(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", NO_STORE);
+    page_answer(exchange, compute_metrics, "text/plain; version=0.0.4; charset=utf-8");
 }
 
 void
@@ -150,23 +155,14 @@ handle_dashboard(struct exchange *exchange)
                     "Cross-Origin-Opener-Policy: same-origin\r\n");
 }
 
-void
-handle_slo_status(struct exchange *exchange)
+static void
+compute_slo_status(const struct exchange *exchange, struct buffer *page)
 {
     const struct server *server = exchange->loop->server;
     struct journal *journal = server->deps.journal;
     struct slo_status_request request;
     struct journal_stats stats;
-    enum err err = request_query(&exchange->request, "service", &exchange->scratch);
 
-    if (err == ERR_INVALID) {
-        exchange_problem(exchange, PROBLEM_VALIDATION, "service is not a valid query value");
-        return;
-    }
-    if (err == ERR_NO_MEMORY) {
-        exchange_problem(exchange, PROBLEM_BACKPRESSURE, NULL);
-        return;
-    }
     memset(&stats, 0, sizeof(stats));
     journal->ops->stats(journal->self, &stats);
     request = (struct slo_status_request){
@@ -179,6 +175,21 @@ handle_slo_status(struct exchange *exchange)
         .degraded = server_degraded(server),
         .pending_events = stats.pending_events,
     };
-    slo_status_json(&request, fresh_body(exchange));
-    answer_body(exchange, 200, "application/json", NO_STORE);
+    slo_status_json(&request, page);
+}
+
+void
+handle_slo_status(struct exchange *exchange)
+{
+    enum err err = request_query(&exchange->request, "service", &exchange->scratch);
+
+    if (err == ERR_INVALID) {
+        exchange_problem(exchange, PROBLEM_VALIDATION, "service is not a valid query value");
+        return;
+    }
+    if (err == ERR_NO_MEMORY) {
+        exchange_problem(exchange, PROBLEM_BACKPRESSURE, NULL);
+        return;
+    }
+    page_answer(exchange, compute_slo_status, "application/json");
 }

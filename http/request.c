@@ -194,6 +194,7 @@ on_headers_complete(llhttp_t *llhttp)
 
     request->method = method_of(llhttp->method);
     request->http_1_1 = llhttp->http_major == 1 && llhttp->http_minor == 1;
+    request->http_1_0 = llhttp->http_major == 1 && llhttp->http_minor == 0;
     request->keep_alive = llhttp_should_keep_alive(llhttp) != 0 && llhttp->method != HTTP_CONNECT;
     request->chunked = (llhttp->flags & F_CHUNKED) != 0;
     request->has_length = (llhttp->flags & F_CONTENT_LENGTH) != 0;
@@ -367,6 +368,9 @@ check_head(const struct request *request)
     if (request->http_1_1 && !request->field[FIELD_HOST].present) {
         return PROBLEM_MALFORMED;
     }
+    if (!request->http_1_1 && !request->http_1_0) { /* llhttp takes 0.9 and 2.0 as well */
+        return PROBLEM_MALFORMED;
+    }
     if (request->field[FIELD_TRANSFER_ENCODING].present &&
         (!request->http_1_1 || !request->chunked || request->has_length ||
          coding.len != sizeof("chunked") - 1 ||
@@ -467,6 +471,15 @@ request_reset(struct request *request, struct budget *budget, size_t keep_max)
     memset(request, 0, sizeof(*request));
     request->head = head;
     request->body = body;
+}
+
+void
+request_drop_body(struct request *request, struct budget *budget, size_t keep_max)
+{
+    budget_give(budget, request->charged);
+    request->charged = 0;
+    request->in_place = (struct span){NULL, 0};
+    buffer_clear(&request->body, keep_max);
 }
 
 void

@@ -2,10 +2,10 @@
  * request.h - from a connection's bytes to requests: the parser layer, without sockets.
  *
  * llhttp in strict mode does the grammar. On top of it stand the rules it leaves to its user: no
- * folded header values, exactly one Host for HTTP/1.1, no transfer coding but chunked,
- * single-valued headers given once, and a limit on everything a client can make long. Whatever is
- * odd about the framing is refused and ends the connection, since the next request's start can then
- * not be trusted.
+ * folded header values, versions 1.0 and 1.1 only, exactly one Host for HTTP/1.1, no transfer
+ * coding but chunked, single-valued headers given once, and a limit on everything a client can make
+ * long. Whatever is odd about the framing is refused and ends the connection, since the next
+ * request's start can then not be trusted.
  *
  * A parser belongs to one connection and one thread. It pauses at the end of each head, so the
  * owner can refuse before the body is read, and at the end of each request.
@@ -88,6 +88,7 @@ struct request {
     enum request_method method;
     bool keep_alive;
     bool http_1_1;
+    bool http_1_0;
     bool chunked;
     bool has_length;
     uint64_t content_length;
@@ -151,6 +152,9 @@ MUST_CHECK enum parse_step parser_feed(struct parser *parser, struct span bytes,
 /* Empties REQUEST for reuse, giving back what it took; keeps blocks up to KEEP_MAX bytes each. */
 void request_reset(struct request *request, struct budget *budget, size_t keep_max);
 void request_free(struct request *request, struct budget *budget);
+
+/* Forgets the body once nobody needs it, giving back what it took; the head stays. */
+void request_drop_body(struct request *request, struct budget *budget, size_t keep_max);
 
 struct span request_field(const struct request *request, enum request_field field);
 bool request_field_repeated(const struct request *request, enum request_field field);

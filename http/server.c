@@ -140,6 +140,7 @@ server_open(struct server **out, const struct server_config *config, const struc
     }
     server->limits = (struct request_limits){HEAD_BYTES_MAX, URL_BYTES_MAX, FIELDS_MAX};
     server->budget.max = config->buffered_bytes_max;
+    server->answers.max = config->buffered_bytes_max;
     server->port = config->port;
     server->started_wall_us = clock_wall_us(deps->clock);
     server->audit_base = audit_balance(deps);
@@ -227,6 +228,7 @@ server_close(struct server *server)
         loop_fini(&server->loops[i]);
     }
     ASSERT(atomic_load(&server->budget.used) == 0);
+    ASSERT(atomic_load(&server->answers.used) == 0);
     free(server->loops);
     free(server);
 }

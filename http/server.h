@@ -27,7 +27,7 @@ struct server_config {
     size_t buffered_bytes_max; /* request bodies of all connections together; beyond it 503 */
     uint32_t connections_max;  /* all loops together */
     int read_timeout_ms;       /* a request must be complete this long after its first byte */
-    int idle_timeout_ms;       /* between requests */
+    int idle_timeout_ms;       /* between requests; also for taking what is owed, in all */
     int write_timeout_ms; /* a client must take some of its answer this often; 0: as read_timeout_ms
                            */
     int64_t future_skew_max_us;

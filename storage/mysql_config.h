@@ -22,8 +22,9 @@ struct mysql_config {
     uint32_t port;
     int timeout_ms; /* > 0; bounds connect and each read and write, in whole seconds rounded up */
     enum mysql_tls tls;
-    const char *tls_ca; /* file, NULL for the system's */
-    bool must_exist;    /* a missing database is an error, not made */
+    const char *tls_ca;     /* file, NULL for the system's */
+    bool must_exist;        /* a missing database is an error, not made */
+    uint32_t load_rows_min; /* batches of so many rows go by LOAD DATA where allowed; 0: none */
 };
 
 /*

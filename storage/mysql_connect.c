@@ -81,11 +81,64 @@ timeout_s(const struct mysql_config *config)
     return ((unsigned)config->timeout_ms + 999) / 1000;
 }
 
-/* A handle with every option set, or NULL. */
+/* ---- LOAD DATA LOCAL reads memory ---- */
+
+static int
+feed_init(void **self, const char *name, void *arg)
+{
+    const struct mysql_session *session = arg;
+
+    (void)name;
+    *self = arg;
+    return session->feed == NULL; /* a server that asks for a file on its own gets none */
+}
+
+static int
+feed_read(void *self, char *out, unsigned len)
+{
+    struct mysql_feed *feed = ((struct mysql_session *)self)->feed;
+    size_t left;
+
+    if (feed->given == feed->text.len) {
+        buffer_clear(&feed->text, SIZE_MAX);
+        feed->given = 0;
+        feed->fill(feed->arg, &feed->text);
+        if (feed->text.failed) {
+            return -1;
+        }
+    }
+    left = feed->text.len - feed->given;
+    len = left < len ? (unsigned)left : len;
+    if (len > 0) {
+        memcpy(out, feed->text.data + feed->given, len);
+    }
+    feed->given += len;
+    return (int)len;
+}
+
+static void
+feed_end(void *self)
+{
+    (void)self;
+}
+
+static int
+feed_error(void *self, char *text, unsigned size)
+{
+    (void)self;
+    snprintf(text, size, "no rows to read");
+    return MYSQL_NUMBER_UNKNOWN;
+}
+
+/*
+ * A handle with every option set, or NULL. The library would let the server read any file of ours
+ * at any time; with these handlers it reads what SESSION feeds it, without a session nothing.
+ */
 static MYSQL *
-new_handle(const struct mysql_config *config)
+new_handle(const struct mysql_config *config, struct mysql_session *session)
 {
     const unsigned seconds = timeout_s(config);
+    const unsigned load = session != NULL;
     MYSQL *mysql = mysql_init(NULL);
 
     if (mysql == NULL) {
@@ -95,6 +148,10 @@ new_handle(const struct mysql_config *config)
     mysql_options(mysql, MYSQL_OPT_READ_TIMEOUT, &seconds);
     mysql_options(mysql, MYSQL_OPT_WRITE_TIMEOUT, &seconds);
     mysql_options(mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
+    mysql_options(mysql, MYSQL_OPT_LOCAL_INFILE, &load);
+    if (session != NULL) {
+        mysql_set_local_infile_handler(mysql, feed_init, feed_read, feed_end, feed_error, session);
+    }
     set_tls(mysql, config);
     return mysql;
 }
@@ -111,7 +168,7 @@ static void
 create_database(const struct mysql_config *config)
 {
     struct buffer sql = BUFFER_EMPTY;
-    MYSQL *mysql = new_handle(config);
+    MYSQL *mysql = new_handle(config, NULL);
 
     if (mysql == NULL) {
         return;
@@ -140,7 +197,11 @@ create_database(const struct mysql_config *config)
 static unsigned
 set_up(struct mysql_session *session, const struct mysql_config *config)
 {
-    /* Waiting for a lock must end before our own read timeout ends the whole connection. */
+    /*
+     * Waiting for a row or a table must end before our own read timeout ends the whole connection.
+     * A row limit would make sums from a part of their rows; unique_checks = 0 lets InnoDB miss a
+     * repeat.
+     */
     const unsigned lock_wait_s = timeout_s(config) / 2 > 0 ? timeout_s(config) / 2 : 1;
     char sql[512];
     uint64_t flush = 0;
@@ -149,8 +210,10 @@ set_up(struct mysql_session *session, const struct mysql_config *config)
     snprintf(sql, sizeof sql,
              "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
              "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', "
-             "autocommit = 1, innodb_lock_wait_timeout = %u, wait_timeout = %d",
-             lock_wait_s, SESSION_SILENCE_MAX_S);
+             "autocommit = 1, completion_type = 0, unique_checks = 1, "
+             "sql_select_limit = 18446744073709551615, innodb_lock_wait_timeout = %u, "
+             "lock_wait_timeout = %u, wait_timeout = %d",
+             lock_wait_s, lock_wait_s, SESSION_SILENCE_MAX_S);
     number = mysql_session_run_text(session, "SET NAMES utf8mb4 COLLATE utf8mb4_bin", NULL);
     if (number == 0) {
         number = mysql_session_run_text(session, sql, NULL);
@@ -191,7 +254,7 @@ mysql_session_open(struct mysql_session *session, const struct mysql_config *con
 {
     ASSERT(session->mysql == NULL);
     for (int attempt = 0; attempt < 2; attempt++) {
-        session->mysql = new_handle(config);
+        session->mysql = new_handle(config, session);
         if (session->mysql == NULL) {
             return ERR_UNAVAILABLE;
         }
@@ -265,6 +328,54 @@ mysql_session_run_text(struct mysql_session *session, const char *sql, MYSQL_RES
 }
 
 unsigned
+mysql_session_stream(struct mysql_session *session, struct span sql, MYSQL_RES **result_out)
+{
+    MYSQL_RES *result = NULL;
+
+    ASSERT(session->mysql != NULL);
+    if (mysql_real_query(session->mysql, sql.data, (unsigned long)sql.len) == 0) {
+        result = mysql_use_result(session->mysql);
+    }
+    if (result == NULL) {
+        return failure_number(session->mysql);
+    }
+    *result_out = result;
+    return 0;
+}
+
+unsigned
+mysql_session_load(struct mysql_session *session, struct span sql, struct mysql_feed *feed)
+{
+    unsigned number;
+
+    ASSERT(session->feed == NULL);
+    session->feed = feed;
+    number = mysql_session_run(session, sql, NULL);
+    session->feed = NULL;
+    return number;
+}
+
+bool
+mysql_session_loaded_all(struct mysql_session *session, uint64_t rows)
+{
+    /* "Records: 3  Deleted: 0  Skipped: 0  Warnings: 0", in the server's language. */
+    const uint64_t expected[] = {rows, 0, 0, 0};
+    const char *at = mysql_info(session->mysql);
+
+    for (size_t i = 0; at != NULL && i < ARRAY_LEN(expected); i++) {
+        char *end;
+
+        at = strpbrk(at, "0123456789");
+        if (at == NULL || strtoull(at, &end, 10) != expected[i]) {
+            return false;
+        }
+        at = end;
+    }
+    return at != NULL && mysql_affected_rows(session->mysql) == rows &&
+           mysql_warning_count(session->mysql) == 0;
+}
+
+unsigned
 mysql_session_number(struct mysql_session *session, const char *sql, uint64_t missing,
                      uint64_t *value_out)
 {
@@ -295,27 +406,29 @@ mysql_session_log_error(struct mysql_session *session, const char *event, const 
 }
 
 void
-mysql_append_hex(struct buffer *sql, const void *bytes, size_t len)
+mysql_append_hex_digits(struct buffer *sql, const void *bytes, size_t len)
 {
     static const char DIGITS[] = "0123456789abcdef";
     const uint8_t *in = bytes;
-    char *out;
 
+    if (buffer_reserve(sql, 2 * len) != ERR_OK) {
+        return;
+    }
+    for (size_t i = 0; i < len; i++) {
+        sql->data[sql->len++] = DIGITS[in[i] >> 4];
+        sql->data[sql->len++] = DIGITS[in[i] & 15];
+    }
+}
+
+void
+mysql_append_hex(struct buffer *sql, const void *bytes, size_t len)
+{
     if (len == 0) {
         buffer_append_text(sql, "''");
         return;
     }
-    if (buffer_reserve(sql, 2 + 2 * len) != ERR_OK) {
-        return;
-    }
-    out = sql->data + sql->len;
-    *out++ = '0';
-    *out++ = 'x';
-    for (size_t i = 0; i < len; i++) {
-        *out++ = DIGITS[in[i] >> 4];
-        *out++ = DIGITS[in[i] & 15];
-    }
-    sql->len += 2 + 2 * len;
+    buffer_append_text(sql, "0x");
+    mysql_append_hex_digits(sql, bytes, len);
 }
 
 void
@@ -342,6 +455,31 @@ mysql_append_string(struct buffer *sql, struct mysql_session *session, struct sp
     sql->data[sql->len++] = '\'';
 }
 
+void
+mysql_append_field(struct buffer *line, struct span text)
+{
+    char *out;
+
+    if (text.data == NULL) {
+        buffer_append_text(line, "\\N");
+        return;
+    }
+    if (buffer_reserve(line, 2 * text.len) != ERR_OK) {
+        return;
+    }
+    out = line->data + line->len;
+    for (size_t i = 0; i < text.len; i++) {
+        const char c = text.data[i];
+
+        /* No byte of a longer UTF-8 character is one of these. */
+        if (c == '\\' || c == '\t' || c == '\n' || c == '\0') {
+            *out++ = '\\';
+        }
+        *out++ = c == '\0' ? '0' : c == '\t' ? 't' : c == '\n' ? 'n' : c;
+    }
+    line->len = (size_t)(out - line->data);
+}
+
 /* Writes VALUE as COUNT decimal digits. */
 static void
 put_digits(char *out, unsigned value, size_t count)
@@ -360,7 +498,7 @@ put_digits(char *out, unsigned value, size_t count)
 void
 mysql_append_datetime(struct buffer *sql, int64_t us)
 {
-    char text[] = "'0000-00-00 00:00:00.000000'";
+    char text[] = "0000-00-00 00:00:00.000000";
     uint64_t left;
     unsigned era_day, era_year, year_day, month, day, year, second, micro;
 
@@ -378,13 +516,13 @@ mysql_append_datetime(struct buffer *sql, int64_t us)
     day = year_day - (153 * month + 2) / 5 + 1;
     year = era_year + (unsigned)(left / 146097) * 400 + (month >= 10);
     month = month < 10 ? month + 3 : month - 9;
-    put_digits(text + 1, year, 4);
-    put_digits(text + 6, month, 2);
-    put_digits(text + 9, day, 2);
-    put_digits(text + 12, second / 3600, 2);
-    put_digits(text + 15, second / 60 % 60, 2);
-    put_digits(text + 18, second % 60, 2);
-    put_digits(text + 21, micro, 6);
+    put_digits(text, year, 4);
+    put_digits(text + 5, month, 2);
+    put_digits(text + 8, day, 2);
+    put_digits(text + 11, second / 3600, 2);
+    put_digits(text + 14, second / 60 % 60, 2);
+    put_digits(text + 17, second % 60, 2);
+    put_digits(text + 20, micro, 6);
     buffer_append(sql, text, sizeof text - 1);
 }
 

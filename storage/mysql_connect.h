@@ -5,7 +5,8 @@
  * else uses their common subset. A session has: strict SQL mode without NO_BACKSLASH_ESCAPES
  * (escaping depends on it), UTC, READ COMMITTED, utf8mb4 with utf8mb4_bin, CLIENT_FOUND_ROWS (an
  * UPDATE reports the rows it matched, so a compare-and-set that changes nothing still says 1),
- * timeouts, no auto-reconnect, autocommit on (transactions are always opened and ended explicitly).
+ * timeouts, no row limit, unique checks, no auto-reconnect, autocommit on (transactions are always
+ * opened and ended explicitly), whatever the server's own defaults are.
  *
  * One thread at a time uses a session.
  */
@@ -19,8 +20,17 @@
 #include "core/err.h"
 #include "storage/mysql_config.h"
 
+/* The text a LOAD DATA LOCAL reads, made piece by piece while the server takes it. */
+struct mysql_feed {
+    void (*fill)(void *arg, struct buffer *text); /* appends the next piece; nothing at the end */
+    void *arg;
+    struct buffer text; /* the piece being read; the caller's to free */
+    size_t given;       /* bytes of it */
+};
+
 struct mysql_session {
     MYSQL *mysql;            /* NULL while not connected */
+    struct mysql_feed *feed; /* what the server may read now; NULL nothing, a file never */
     uint64_t packet_max;     /* max_allowed_packet: the longest statement, in bytes */
     bool flush_each_commit;  /* innodb_flush_log_at_trx_commit is 1: a commit survives power loss */
     unsigned refused_number; /* why the last connection was refused, 0 when it was not ... */
@@ -29,6 +39,7 @@ struct mysql_session {
 
 /*
  * Connects, makes the database when it is missing (unless config->must_exist), sets the session up.
+ * *SESSION must not move in memory until it is closed.
  * ERR_UNAVAILABLE leaves *SESSION closed; it is logged with the server's number, the same number
  * every 30 s at most.
  */
@@ -49,6 +60,27 @@ MUST_CHECK unsigned mysql_session_run(struct mysql_session *session, struct span
 MUST_CHECK unsigned mysql_session_run_text(struct mysql_session *session, const char *sql,
                                            MYSQL_RES **result_out);
 
+/*
+ * Runs one query whose rows are fetched from the server one by one, however many there are. A row
+ * of NULL is the end only if mysql_errno() is 0 then. mysql_free_result() before the next
+ * statement.
+ */
+MUST_CHECK unsigned mysql_session_stream(struct mysql_session *session, struct span sql,
+                                         MYSQL_RES **result_out);
+
+/*
+ * Runs LOAD DATA LOCAL with FEED as its file. Returns 0 or the error number; 0 says nothing about
+ * the rows. The name of the file in SQL does not matter.
+ */
+MUST_CHECK unsigned mysql_session_load(struct mysql_session *session, struct span sql,
+                                       struct mysql_feed *feed);
+
+/*
+ * True when the statement just run read exactly ROWS rows, stored each as it stood and had nothing
+ * to remark. LOAD DATA LOCAL makes warnings of what strict mode refuses, and skips repeats.
+ */
+bool mysql_session_loaded_all(struct mysql_session *session, uint64_t rows);
+
 /* Runs a query for one number. Returns 0 or the error number; no row or NULL gives MISSING. */
 MUST_CHECK unsigned mysql_session_number(struct mysql_session *session, const char *sql,
                                          uint64_t missing, uint64_t *value_out);
@@ -60,14 +92,17 @@ void mysql_session_log_error(struct mysql_session *session, const char *event, c
 
 /* ---- SQL text ---- */
 
-/* Appends 0x... (or '' when empty): binary data. */
+/* Appends the digits alone; and 0x.., or '' when empty: binary data. */
+void mysql_append_hex_digits(struct buffer *sql, const void *bytes, size_t len);
 void mysql_append_hex(struct buffer *sql, const void *bytes, size_t len);
 
 /* Appends 'text' escaped, or NULL when absent. */
 void mysql_append_string(struct buffer *sql, struct mysql_session *session, struct span text);
 
-/* Appends 'YYYY-MM-DD HH:MM:SS.ffffff' of microseconds since 1970 UTC; must be in the range below.
- */
+/* The same as a field of a LOAD DATA file in its default format. */
+void mysql_append_field(struct buffer *line, struct span text);
+
+/* Appends YYYY-MM-DD HH:MM:SS.ffffff of microseconds since 1970 UTC; must be in the range below. */
 void mysql_append_datetime(struct buffer *sql, int64_t us);
 
 /* What a DATETIME can hold: 0001-01-01 00:00:00 to 9999-12-31 23:59:59.999999. */

@@ -151,6 +151,25 @@ mysql_classify(unsigned number)
 }
 
 bool
+mysql_load_is_refused(unsigned number)
+{
+    static const unsigned REFUSALS[] = {
+        1148, /* not allowed (older servers) */
+        1235, /* not supported, as some proxies say */
+        2068, /* the client library refuses */
+        3948, /* disabled (MySQL) */
+        4166, /* disabled (MariaDB) */
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(REFUSALS); i++) {
+        if (REFUSALS[i] == number) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool
 mysql_text_quotes_data(unsigned number)
 {
     const enum mysql_class class = mysql_classify(number);

@@ -29,6 +29,9 @@ enum {
 /* An unknown number is MYSQL_CLASS_WAIT: never dead-letter for a reason we do not understand. */
 enum mysql_class mysql_classify(unsigned number);
 
+/* True when server or client takes no LOAD DATA LOCAL at all. */
+bool mysql_load_is_refused(unsigned number);
+
 /* True when the error's text may quote what clients sent, so it does not belong in a log. */
 bool mysql_text_quotes_data(unsigned number);
 

@@ -161,7 +161,8 @@ give_source(struct mysql_history *history, const struct source *source, mysql_hi
     if (sql->failed) {
         return ERR_NO_MEMORY;
     }
-    if (mysql_session_run(&history->session, buffer_span(sql), &result) != 0) {
+    /* Months of another node's slices would be gigabytes to hold at once. */
+    if (mysql_session_stream(&history->session, buffer_span(sql), &result) != 0) {
         return unavailable(history, "read slices");
     }
     while (err == ERR_OK && (row = mysql_fetch_row(result)) != NULL) {
@@ -172,6 +173,10 @@ give_source(struct mysql_history *history, const struct source *source, mysql_hi
         };
 
         err = fn(arg, source_number(source), &key, mysql_row_span(result, row, 3));
+    }
+    if (err == ERR_OK && mysql_errno(history->session.mysql) != 0) {
+        mysql_free_result(result);
+        return unavailable(history, "read slices");
     }
     mysql_free_result(result);
     return err;

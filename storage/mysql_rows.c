@@ -15,31 +15,75 @@ clamp_datetime(int64_t us)
     return us > MYSQL_DATETIME_MAX_US ? MYSQL_DATETIME_MAX_US : us;
 }
 
+/* Where values go: into a VALUES list, which a session escapes for, or into a line of LOAD DATA. */
+struct writer {
+    struct buffer *out;
+    struct mysql_session *session; /* NULL: a line */
+};
+
 static void
-append_measures(struct buffer *sql, const struct event *event)
+put_separator(const struct writer *to)
 {
-    if (event->has_status) {
-        buffer_append_u64(sql, event->status);
-    } else {
-        buffer_append_text(sql, "NULL");
-    }
-    buffer_append_char(sql, ',');
-    if (event->has_latency) {
-        /* 17 digits give the same double back; the exponent makes it a float for the server. */
-        buffer_printf(sql, "%.17g", event->latency_ms);
-    } else {
-        buffer_append_text(sql, "NULL");
-    }
-    if (event_is_measured(event)) {
-        buffer_append_text(sql, event_is_good(event) ? ",1," : ",0,");
-    } else {
-        buffer_append_text(sql, ",NULL,");
+    buffer_append_char(to->out, to->session != NULL ? ',' : '\t');
+}
+
+static void
+put_null(const struct writer *to)
+{
+    buffer_append_text(to->out, to->session != NULL ? "NULL" : "\\N");
+}
+
+static void
+put_texts(const struct writer *to, const struct span *texts, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (to->session != NULL) {
+            mysql_append_string(to->out, to->session, texts[i]);
+        } else {
+            mysql_append_field(to->out, texts[i]);
+        }
+        put_separator(to);
     }
 }
 
-void
-mysql_rows_append_event(struct buffer *sql, struct mysql_session *session, struct span identity,
-                        const struct batch_event *item)
+static void
+put_datetime(const struct writer *to, int64_t us)
+{
+    const char *const quote = to->session != NULL ? "'" : "";
+
+    buffer_append_text(to->out, quote);
+    mysql_append_datetime(to->out, us);
+    buffer_append_text(to->out, quote);
+    put_separator(to);
+}
+
+static void
+put_measures(const struct writer *to, const struct event *event)
+{
+    if (event->has_status) {
+        buffer_append_u64(to->out, event->status);
+    } else {
+        put_null(to);
+    }
+    put_separator(to);
+    if (event->has_latency) {
+        /* 17 digits give the same double back. */
+        buffer_printf(to->out, "%.17g", event->latency_ms);
+    } else {
+        put_null(to);
+    }
+    put_separator(to);
+    if (event_is_measured(event)) {
+        buffer_append_char(to->out, event_is_good(event) ? '1' : '0');
+    } else {
+        put_null(to);
+    }
+    put_separator(to);
+}
+
+/* MYSQL_ROWS_COLUMNS, and a separator. */
+static void
+put_columns(const struct writer *to, const struct batch_event *item)
 {
     const struct event *event = &item->event;
     const struct span names[] = {event->tenant, event->id, event->name, event->service};
@@ -47,35 +91,50 @@ mysql_rows_append_event(struct buffer *sql, struct mysql_session *session, struc
                                  event->tags,    event->properties,  event->trace_id};
     const int64_t occurred_us = clamp_datetime(event->occurred_at_us);
 
+    buffer_append_u64(to->out, item->seq);
+    put_separator(to);
+    put_texts(to, names, ARRAY_LEN(names));
+    put_measures(to, event);
+    put_texts(to, texts, ARRAY_LEN(texts));
+    put_datetime(to, occurred_us);
+    if (occurred_us == event->occurred_at_us) {
+        put_null(to);
+    } else {
+        buffer_append_i64(to->out, event->occurred_at_us);
+    }
+    put_separator(to);
+    put_datetime(to, clamp_datetime(event->created_at_us));
+}
+
+void
+mysql_rows_append_event(struct buffer *sql, struct mysql_session *session, struct span identity,
+                        const struct batch_event *item)
+{
+    const struct writer to = {sql, session};
+
     buffer_append_char(sql, '(');
     buffer_append_span(sql, identity);
-    buffer_append_u64(sql, item->seq);
-    buffer_append_char(sql, ',');
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        mysql_append_string(sql, session, names[i]);
-        buffer_append_char(sql, ',');
-    }
-    append_measures(sql, event);
-    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-        mysql_append_string(sql, session, texts[i]);
-        buffer_append_char(sql, ',');
-    }
-    mysql_append_datetime(sql, occurred_us);
-    buffer_append_char(sql, ',');
-    if (occurred_us == event->occurred_at_us) {
-        buffer_append_text(sql, "NULL");
+    put_columns(&to, item);
+    if (item->event.id_by_client) {
+        mysql_append_hex(sql, item->event.key, EVENT_KEY_SIZE);
     } else {
-        buffer_append_i64(sql, event->occurred_at_us);
-    }
-    buffer_append_char(sql, ',');
-    mysql_append_datetime(sql, clamp_datetime(event->created_at_us));
-    buffer_append_char(sql, ',');
-    if (event->id_by_client) {
-        mysql_append_hex(sql, event->key, EVENT_KEY_SIZE);
-    } else {
-        buffer_append_text(sql, "NULL");
+        put_null(&to);
     }
     buffer_append_char(sql, ')');
+}
+
+void
+mysql_rows_append_line(struct buffer *line, const struct batch_event *item)
+{
+    const struct writer to = {line, NULL};
+
+    put_columns(&to, item);
+    if (item->event.id_by_client) {
+        mysql_append_hex_digits(line, item->event.key, EVENT_KEY_SIZE);
+    } else {
+        put_null(&to);
+    }
+    buffer_append_char(line, '\n');
 }
 
 static void

@@ -11,10 +11,17 @@
 #include "core/slice.h"
 #include "storage/mysql_connect.h"
 
-#define MYSQL_ROWS_INSERT                                                                          \
-    "INSERT INTO events (node_id,seq,tenant_id,event_id,event_name,service,status,latency_ms,"     \
-    "is_good,channel,campaign_id,user_id,tags,properties,trace_id,occurred_at,occurred_at_us,"     \
-    "created_at,dedupe_key) VALUES "
+/* The columns of events between node_id and dedupe_key. */
+#define MYSQL_ROWS_COLUMNS                                                                         \
+    "seq,tenant_id,event_id,event_name,service,status,latency_ms,is_good,channel,campaign_id,"     \
+    "user_id,tags,properties,trace_id,occurred_at,occurred_at_us,created_at"
+
+#define MYSQL_ROWS_INSERT "INSERT INTO events (node_id," MYSQL_ROWS_COLUMNS ",dedupe_key) VALUES "
+
+/* IDENTITY, without its comma, follows. utf8mb4 and not binary, of which MySQL takes no JSON. */
+#define MYSQL_ROWS_LOAD                                                                            \
+    "LOAD DATA LOCAL INFILE 'batch' INTO TABLE events CHARACTER SET utf8mb4 (" MYSQL_ROWS_COLUMNS  \
+    ",@dedupe_key) SET dedupe_key = UNHEX(@dedupe_key), node_id = "
 
 #define MYSQL_ROWS_SLICE_INSERT                                                                    \
     "INSERT INTO slo_slices (tenant_id,service,minute,node_id,partition_id,good,bad,total,"        \
@@ -27,6 +34,9 @@
 /* Appends "(...)", the row of one event. */
 void mysql_rows_append_event(struct buffer *sql, struct mysql_session *session,
                              struct span identity, const struct batch_event *item);
+
+/* Appends the same row as a line for MYSQL_ROWS_LOAD. */
+void mysql_rows_append_line(struct buffer *line, const struct batch_event *item);
 
 /* Appends the whole INSERT of one dead letter. JSON is scratch for its payload. */
 void mysql_rows_append_dead_letter(struct buffer *sql, struct buffer *json,

@@ -25,6 +25,9 @@ enum {
     STATEMENT_KEYS_MAX = 200,      /* keys in one IN (...): beyond it servers change their plan */
     DUPLICATE_ROUNDS_MAX = 8,      /* other nodes may store the same ids while we look */
     PACKET_SLACK = 1024,           /* kept free of the packet for protocol and statement head */
+    LOAD_PIECE_BYTES = 64 << 10,   /* of LOAD DATA's text, made at a time */
+    LOAD_ROWS_MAX = 9999,          /* Galera may commit a LOAD DATA by itself after 10000 */
+    LOAD_PAUSE_BATCHES = 32,       /* sent by INSERT alone after a LOAD DATA was doubted */
 };
 
 struct mysql_sink {
@@ -35,10 +38,13 @@ struct mysql_sink {
     struct mysql_session session;
     bool schema_checked; /* since the last sign of a missing table */
     bool flush_warned;
-    struct buffer sql; /* the statement being written */
-    struct buffer row; /* one row, dead letter or slice of it */
-    char where[128];   /* "node_id = 0x.. AND partition_id = .." */
-    char identity[48]; /* "0x..,": the node id as the first value of a row */
+    bool load_refused;   /* this session takes no LOAD DATA LOCAL ... */
+    bool refusal_logged; /* ... as has been said */
+    unsigned load_pause; /* batches until LOAD DATA is tried again */
+    struct buffer sql;   /* the statement being written */
+    struct buffer row;   /* one row, dead letter or slice of it */
+    char where[128];     /* "node_id = 0x.. AND partition_id = .." */
+    char identity[48];   /* "0x..,": the node id as the first value of a row */
 };
 
 /* ---- connection ---- */
@@ -74,6 +80,7 @@ connect_sink(struct mysql_sink *sink)
             return err;
         }
         warn_if_not_flushed(sink);
+        sink->load_refused = false;
     }
     if (!sink->schema_checked) {
         err = mysql_schema_ensure(&sink->session);
@@ -654,6 +661,102 @@ insert_part(struct mysql_sink *sink, struct batch *batch, size_t *next, struct s
     return SINK_RETRY;
 }
 
+static enum sink_result
+insert_rows(struct mysql_sink *sink, struct batch *batch, struct sink_reject *reject)
+{
+    enum sink_result result = SINK_APPLIED;
+    size_t next = 0;
+
+    while (result == SINK_APPLIED && next < batch->count) {
+        result = insert_part(sink, batch, &next, reject);
+    }
+    return result;
+}
+
+/* ---- apply: rows by LOAD DATA ---- */
+
+/* The rows of a batch on their way into a LOAD DATA. */
+struct load {
+    const struct batch *batch;
+    size_t next;
+    size_t rows; /* written so far */
+};
+
+static void
+fill_load(void *arg, struct buffer *text)
+{
+    struct load *load = arg;
+
+    for (; load->next < load->batch->count && text->len < LOAD_PIECE_BYTES; load->next++) {
+        if (load->batch->events[load->next].outcome == OUTCOME_STORED) {
+            mysql_rows_append_line(text, &load->batch->events[load->next]);
+            load->rows++;
+        }
+    }
+}
+
+static bool
+may_load(struct mysql_sink *sink, const struct batch *batch)
+{
+    if (sink->load_pause > 0) {
+        sink->load_pause--;
+        return false;
+    }
+    return sink->config.load_rows_min > 0 && batch->count >= sink->config.load_rows_min &&
+           batch->count <= LOAD_ROWS_MAX && !sink->load_refused;
+}
+
+static void
+note_refused_load(struct mysql_sink *sink, unsigned number)
+{
+    sink->load_refused = true;
+    if (!sink->refusal_logged) {
+        sink->refusal_logged = true;
+        log_info("mysql.load_refused", LOG_U64("partition", sink->partition),
+                 LOG_U64("number", number),
+                 LOG_STR("detail", "the server takes no LOAD DATA LOCAL (local_infile); rows go by "
+                                   "INSERT, at about half the speed"),
+                 LOG_END);
+    }
+}
+
+/*
+ * Stores all rows of BATCH by one LOAD DATA, or sets *DOUBTED_OUT: it says too little about what it
+ * did not like, so the transaction is to be undone and INSERT decides.
+ */
+static enum sink_result
+load_rows(struct mysql_sink *sink, const struct batch *batch, bool *doubted_out)
+{
+    struct load load = {.batch = batch};
+    struct mysql_feed feed = {.fill = fill_load, .arg = &load, .text = sink->row};
+    enum mysql_class class;
+    unsigned number;
+
+    buffer_clear(&sink->sql, STATEMENT_BYTES_MAX);
+    buffer_append_text(&sink->sql, MYSQL_ROWS_LOAD);
+    buffer_append(&sink->sql, sink->identity, strlen(sink->identity) - 1); /* without its comma */
+    if (sink->sql.failed) {
+        return no_memory("load events");
+    }
+    buffer_clear(&feed.text, STATEMENT_BYTES_MAX);
+    number = mysql_session_load(&sink->session, buffer_span(&sink->sql), &feed);
+    sink->row = feed.text;
+    if (number == 0 && load.next == batch->count &&
+        mysql_session_loaded_all(&sink->session, load.rows)) {
+        return SINK_APPLIED;
+    }
+    class = mysql_classify(number);
+    if (number != 0 && (class == MYSQL_CLASS_RECONNECT || class == MYSQL_CLASS_RETRY)) {
+        return fail(sink, number, "load events");
+    }
+    if (mysql_load_is_refused(number)) {
+        note_refused_load(sink, number);
+    }
+    sink->load_pause = LOAD_PAUSE_BATCHES;
+    *doubted_out = true;
+    return SINK_RETRY;
+}
+
 /* ---- apply: dead letters ---- */
 
 static enum sink_result
@@ -836,14 +939,15 @@ fold_slices(struct mysql_sink *sink, struct batch *batch)
 
 /* ---- apply ---- */
 
+/* Everything of a batch but COMMIT. DOUBTED_OUT: NULL forbids LOAD DATA. */
 static enum sink_result
-store(struct mysql_sink *sink, struct batch *batch, struct sink_reject *reject)
+store(struct mysql_sink *sink, struct batch *batch, struct sink_reject *reject, bool *doubted_out)
 {
     enum sink_result result = move_offset(sink, batch);
-    size_t next = 0;
 
-    while (result == SINK_APPLIED && next < batch->count) {
-        result = insert_part(sink, batch, &next, reject);
+    if (result == SINK_APPLIED) {
+        result = doubted_out != NULL ? load_rows(sink, batch, doubted_out)
+                                     : insert_rows(sink, batch, reject);
     }
     if (result == SINK_APPLIED) {
         result = insert_dead_letters(sink, batch);
@@ -857,11 +961,29 @@ store(struct mysql_sink *sink, struct batch *batch, struct sink_reject *reject)
     return result;
 }
 
+/* The same in a transaction, which is left open only when all went well. */
+static enum sink_result
+begin_and_store(struct mysql_sink *sink, struct batch *batch, struct sink_reject *reject,
+                bool *doubted_out)
+{
+    enum sink_result result;
+
+    if (begin(sink) != ERR_OK) {
+        return SINK_RETRY; /* position() tells what is final */
+    }
+    result = store(sink, batch, reject, doubted_out);
+    if (result != SINK_APPLIED) {
+        rollback(sink);
+    }
+    return result;
+}
+
 static enum sink_result
 mysql_sink_apply(void *self, struct batch *batch, struct sink_reject *reject)
 {
     struct mysql_sink *sink = self;
-    enum sink_result result;
+    enum sink_result result = SINK_RETRY;
+    bool doubted = false;
     unsigned number;
 
     ASSERT(batch->count > 0);
@@ -873,12 +995,15 @@ mysql_sink_apply(void *self, struct batch *batch, struct sink_reject *reject)
             batch->events[i].outcome = OUTCOME_STORED;
         }
     }
-    if (begin(sink) != ERR_OK) {
-        return SINK_RETRY; /* position() tells what is final */
+    if (may_load(sink, batch)) {
+        result = begin_and_store(sink, batch, reject, &doubted);
+    } else {
+        doubted = true;
     }
-    result = store(sink, batch, reject);
+    if (doubted) {
+        result = begin_and_store(sink, batch, reject, NULL);
+    }
     if (result != SINK_APPLIED) {
-        rollback(sink);
         /* A single event cannot be split: wait for a larger limit. */
         return result == SINK_TOO_BIG && batch->count == 1 ? SINK_RETRY : result;
     }

@@ -24,7 +24,7 @@ refuse "core includes only core" '"(wal|storage|http|cli)/' core
 refuse "wal includes only wal and core" '"(storage|http|cli)/' wal
 refuse "storage includes only storage and core" '"(wal|http|cli)/' storage
 refuse "http includes only http and core" '"(wal|storage|cli)/' http
-refuse "nobody includes cli but its tests" '"cli/' fuzz bench tests/fakes tests/integration
+refuse "nobody includes cli but its tests" '"cli/' fuzz bench tests/fakes
 refuse "nobody includes fuzz or bench" '"(fuzz|bench)/' core wal storage http cli tests
 refuse "the server does not include its tests" '"tests/' core wal storage http cli
 refuse "LMDB is known to wal alone" '<lmdb\.h>' core storage http cli

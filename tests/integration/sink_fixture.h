@@ -22,6 +22,9 @@ enum {
 
 static const struct slice_rules RULES = {.threshold_us = {500000}, .threshold_count = 1};
 
+/* How rows travel: 0 by INSERT, 1 by LOAD DATA. A program runs its tests once with each. */
+static uint32_t load_rows_min;
+
 struct fixture {
     struct test_db own; /* used when own.dir is set */
     const struct test_db *db;
@@ -89,6 +92,7 @@ fixture_open(struct fixture *f, const struct test_db *db)
         .password = db->password,
         .database = f->database,
         .timeout_ms = 4000,
+        .load_rows_min = load_rows_min,
     };
     memset(f->owner.node_id, 0x11, sizeof f->owner.node_id);
     memset(f->owner.instance, 0x22, sizeof f->owner.instance);

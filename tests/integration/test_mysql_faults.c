@@ -114,7 +114,8 @@ a_deadlock_ends_in_retry_and_then_in_a_repeat(void **state)
     test_db_do(f->admin, "UPDATE events SET dedupe_key = 0x%s WHERE seq = 0", key);
     start_applier(&applier, f, &batch);
     wait_for(f, "SELECT trx_id FROM information_schema.innodb_trx WHERE "
-                "trx_state = 'LOCK WAIT' AND trx_query LIKE 'INSERT INTO events%'");
+                "trx_state = 'LOCK WAIT' AND (trx_query LIKE 'INSERT INTO events%' OR "
+                "trx_query LIKE 'LOAD DATA%')");
     test_db_do(f->admin, "SELECT * FROM replication_offsets FOR UPDATE");
     pthread_join(applier.thread, NULL);
     assert_int_equal(applier.result, SINK_RETRY);
@@ -263,6 +264,97 @@ a_hung_server_is_given_up_after_the_timeout(void **state)
     batch_free(&batch);
 }
 
+/* What somebody has set for the whole server must not bend what we read or store. */
+static void
+the_servers_own_defaults_are_not_relied_on(void **state)
+{
+    struct fixture *f = *state;
+    struct batch first = make_batch(0, 40);
+    struct batch second = make_batch(40, 40);
+    struct batch again = make_batch(0, 40);
+
+    test_db_do(f->admin,
+               "SET GLOBAL sql_select_limit = 1, GLOBAL unique_checks = 0, GLOBAL sql_mode = "
+               "'NO_BACKSLASH_ESCAPES,ANSI_QUOTES', GLOBAL autocommit = 0, "
+               "GLOBAL completion_type = 'CHAIN', GLOBAL tx_isolation = 'SERIALIZABLE'");
+    renew_sink(f);
+    assert_int_equal(position(f), 0);
+    for (size_t i = 0; i < first.count; i++) {
+        first.events[i].event.occurred_at_us += (int64_t)i * MINUTE_US;
+        second.events[i].event.occurred_at_us += (int64_t)i * MINUTE_US;
+        second.events[i].event.user_id = SPAN_LITERAL("it's \\ \"q\"");
+    }
+    set_id(&first, 1, "a");
+    set_id(&first, 2, "b");
+    set_id(&second, 1, "a");
+    set_id(&second, 2, "b");
+    assert_int_equal(apply(f, &first), SINK_APPLIED);
+    assert_int_equal(apply(f, &second), SINK_APPLIED);
+    expect_sql(f, "78", "SELECT COUNT(*) FROM events");
+    expect_sql(f, "78 2", "SELECT CONCAT_WS(' ', stored, duplicates) FROM replication_offsets");
+    expect_sql(f, "38", "SELECT COUNT(*) FROM events WHERE user_id = 'it\\'s \\\\ \"q\"'");
+    expect_sql(f, "0",
+               "SELECT (SELECT COUNT(*) FROM events WHERE is_good IS NOT NULL) - "
+               "(SELECT SUM(total) FROM slo_slices)");
+    assert_int_equal(f->sink.ops->recover(f->sink.self, &again), ERR_OK);
+    for (size_t i = 0; i < again.count; i++) {
+        assert_int_equal(again.events[i].outcome, OUTCOME_STORED);
+    }
+    batch_free(&first);
+    batch_free(&second);
+    batch_free(&again);
+}
+
+static void
+a_server_that_takes_no_load_data_gets_inserts(void **state)
+{
+    static const char LOADS[] = "SELECT variable_value FROM information_schema.global_status "
+                                "WHERE variable_name = 'COM_LOAD'";
+    struct fixture *f = *state;
+    struct batch first = make_batch(0, 3);
+    char loads[32];
+
+    test_db_do(f->admin, "SET GLOBAL local_infile = 0");
+    f->config.load_rows_min = 1;
+    renew_sink(f);
+    assert_int_equal(apply(f, &first), SINK_APPLIED);
+    snprintf(loads, sizeof loads, "%.31s", ask(f, LOADS));
+    for (uint64_t i = 0; i < 50; i++) {
+        apply_and_free(f, make_batch(3 + i, 1));
+    }
+    expect_sql(f, loads, LOADS); /* this session is not asked again */
+    expect_sql(f, "53 53 53",
+               "SELECT CONCAT_WS(' ', COUNT(*), MAX(seq), (SELECT stored FROM "
+               "replication_offsets)) FROM events");
+    test_db_do(f->admin, "SET GLOBAL local_infile = 1");
+    renew_sink(f);
+    apply_and_free(f, make_batch(53, 1));
+    expect_sql(f, "54", "SELECT COUNT(*) FROM events");
+    assert_true(strcmp(ask(f, LOADS), loads) != 0);
+    batch_free(&first);
+}
+
+/* A table locked by an operator's work is a wait that ends in order, on the same connection. */
+static void
+a_locked_table_ends_in_retry_without_losing_the_connection(void **state)
+{
+    struct fixture *f = *state;
+    struct batch batch = make_batch(0, 2);
+    char id[32];
+
+    wait_for(f, "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND "
+                "id <> CONNECTION_ID()");
+    snprintf(id, sizeof id, "%.31s", f->text);
+    test_db_do(f->admin, "LOCK TABLES events WRITE");
+    assert_int_equal(apply(f, &batch), SINK_RETRY);
+    test_db_do(f->admin, "UNLOCK TABLES");
+    assert_int_equal(apply(f, &batch), SINK_APPLIED);
+    expect_sql(f, id,
+               "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND "
+               "id <> CONNECTION_ID()");
+    batch_free(&batch);
+}
+
 static void
 a_small_packet_splits_statements_and_then_batches(void **state)
 {
@@ -273,6 +365,7 @@ a_small_packet_splits_statements_and_then_batches(void **state)
     static char text[40000];
 
     test_db_do(f->admin, "SET GLOBAL max_allowed_packet = 16384");
+    f->config.load_rows_min = 0; /* LOAD DATA knows no such limit */
     renew_sink(f);
     for (size_t i = 0; i < many.count; i++) {
         many.events[i].event.occurred_at_us += (int64_t)i * MINUTE_US; /* many slices too */
@@ -573,6 +666,9 @@ main(void)
         TEST(demanded_tls_is_never_given_up),
         TEST_OWN_SERVER(a_server_killed_in_a_transaction_loses_and_doubles_nothing),
         TEST_OWN_SERVER(a_hung_server_is_given_up_after_the_timeout),
+        TEST_OWN_SERVER(the_servers_own_defaults_are_not_relied_on),
+        TEST_OWN_SERVER(a_server_that_takes_no_load_data_gets_inserts),
+        TEST(a_locked_table_ends_in_retry_without_losing_the_connection),
         TEST_OWN_SERVER(a_small_packet_splits_statements_and_then_batches),
         TEST_OWN_SERVER(a_read_only_server_is_waited_for),
         TEST_OWN_SERVER(revoked_rights_are_waited_for),
@@ -581,11 +677,15 @@ main(void)
                                         set_up_own_on_tcp, fixture_close),
     };
 
+    int failed;
+
     log_setup(LOG_ERROR, LOG_TEXT, 2);
     signal(SIGPIPE, SIG_IGN);
     mysql_library_start();
     if (!test_db_use(&shared_db)) {
         return skip_all();
     }
-    return cmocka_run_group_tests(tests, NULL, end_shared_db);
+    failed = cmocka_run_group_tests_name("rows by INSERT", tests, NULL, NULL);
+    load_rows_min = 1;
+    return failed + cmocka_run_group_tests_name("rows by LOAD DATA", tests, NULL, end_shared_db);
 }

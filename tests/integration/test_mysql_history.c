@@ -228,6 +228,54 @@ an_audit_without_a_database_says_so(void **state)
     assert_int_equal(audit.rows, 42);
 }
 
+/* Kills the session that is giving the slices, at the first one it gives. */
+static enum err
+see_and_kill(void *arg, uint64_t source, const struct slice_key *key, struct span encoded)
+{
+    struct fixture *f = arg;
+    char id[32];
+
+    (void)source;
+    (void)key;
+    (void)encoded;
+    snprintf(id, sizeof id, "%.31s",
+             ask(f, "SELECT COALESCE((SELECT id FROM information_schema.processlist WHERE "
+                    "db = DATABASE() AND info LIKE 'SELECT tenant_id, service%'), '')"));
+    if (id[0] != '\0') {
+        test_db_do(f->admin, "KILL %s", id);
+    }
+    return ERR_OK;
+}
+
+static enum err
+count_slice(void *arg, uint64_t source, const struct slice_key *key, struct span encoded)
+{
+    (void)source;
+    (void)key;
+    (void)encoded;
+    ++*(unsigned *)arg;
+    return ERR_OK;
+}
+
+/* More slices than the network holds: what was not given by then must be missed. */
+static void
+a_load_cut_off_in_the_middle_is_no_load(void **state)
+{
+    struct fixture *f = *state;
+    struct mysql_history *history;
+    unsigned count = 0;
+
+    apply_and_free(f, make_batch(0, 1));
+    test_db_do(f->admin, "INSERT INTO slo_slices SELECT tenant_id, service, seq, node_id, "
+                         "partition_id, good, bad, total, REPEAT('x', 60000), last_seq, updated_at "
+                         "FROM slo_slices, seq_1_to_400");
+    assert_int_equal(mysql_history_open(&history, &f->config, US), ERR_OK);
+    assert_int_equal(mysql_history_load(history, see_and_kill, f), ERR_UNAVAILABLE);
+    assert_int_equal(mysql_history_load(history, count_slice, &count), ERR_OK);
+    assert_int_equal(count, 401);
+    mysql_history_close(history);
+}
+
 static int
 end_shared_db(void **state)
 {
@@ -248,6 +296,7 @@ main(void)
         TEST(a_load_that_failed_is_given_again),
         TEST(history_outlives_its_connection),
         TEST(history_waits_for_tables_that_are_missing),
+        TEST(a_load_cut_off_in_the_middle_is_no_load),
         TEST(the_audit_counts_this_node_alone_and_all_of_it),
         TEST(an_audit_without_a_database_says_so),
     };

@@ -140,7 +140,7 @@ calendar_arithmetic_agrees_with_the_server(void **state)
         char sql[128];
 
         mysql_append_datetime(&text, DAYS[i] * INT64_C(86400000000) + 3723000004);
-        snprintf(ours, sizeof ours, "%.*s", (int)text.len - 2, text.data + 1);
+        snprintf(ours, sizeof ours, "%.*s", (int)text.len, text.data);
         snprintf(sql, sizeof sql,
                  "SELECT CAST('1970-01-01' AS DATETIME(6)) + INTERVAL %d DAY + "
                  "INTERVAL 3723000004 MICROSECOND",
@@ -167,6 +167,182 @@ a_batch_longer_than_one_statement_is_one_transaction(void **state)
     batch_free(&batch);
 }
 
+/* ---- LOAD DATA ---- */
+
+/* How often the server was given a statement of this kind. */
+static uint64_t
+statements(struct fixture *f, const char *kind)
+{
+    char sql[160];
+
+    snprintf(sql, sizeof sql,
+             "SELECT variable_value FROM information_schema.global_status WHERE "
+             "variable_name = '%s'",
+             kind);
+    return strtoull(ask(f, sql), NULL, 10);
+}
+
+static void
+batches_of_enough_rows_go_by_load_data(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t loads = statements(f, "COM_LOAD");
+    const uint64_t inserts = statements(f, "COM_INSERT");
+
+    f->config.load_rows_min = 4;
+    renew_sink(f);
+    apply_and_free(f, make_batch(0, 3));
+    assert_int_equal(statements(f, "COM_LOAD"), loads);
+    apply_and_free(f, make_batch(3, 5));
+    assert_int_equal(statements(f, "COM_LOAD"), loads + 1);
+    assert_int_equal(statements(f, "COM_INSERT"), inserts + 3); /* of events, slices, slices */
+    expect_sql(f, "8 8", "SELECT CONCAT_WS(' ', COUNT(*), MAX(seq)) FROM events");
+    expect_sql(f, "8", "SELECT stored FROM replication_offsets");
+    apply_and_free(f, make_batch(8, 10000)); /* beyond what one transaction is sure to keep whole */
+    assert_int_equal(statements(f, "COM_LOAD"), loads + 1);
+}
+
+/* Text that either way of writing has to escape, and what looks like its escapes. */
+static const struct span NASTY[] = {
+    SPAN_LITERAL("\\N"),
+    SPAN_LITERAL("NULL"),
+    SPAN_LITERAL("\\"),
+    SPAN_LITERAL("a\\\\\\"),
+    SPAN_LITERAL("\t"),
+    SPAN_LITERAL("\n"),
+    SPAN_LITERAL("\r\n"),
+    SPAN_LITERAL("\0\0"),
+    SPAN_LITERAL("\\0\\t\\n\\Z\\b"),
+    SPAN_LITERAL("\x1a"),
+    SPAN_LITERAL("'\"`,;"),
+    SPAN_LITERAL("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xf4\x8f\xbf\xbf"),
+    SPAN_LITERAL("\xc2\x80\xe2\x80\xa8"),
+    SPAN_LITERAL(" spaces "),
+    SPAN_LITERAL("@dedupe_key"),
+};
+
+/* Every ASCII character alone, the texts above, numbers and times at their ends, all absent. */
+static struct batch
+make_nasty_batch(void)
+{
+    static char characters[128];
+    struct batch batch = make_batch(0, 128 + ARRAY_LEN(NASTY));
+
+    for (size_t i = 0; i < batch.count; i++) {
+        struct event *event = &batch.events[i].event;
+
+        characters[i % 128] = (char)(i % 128);
+        event->user_id = i < 128 ? (struct span){&characters[i], 1} : NASTY[i - 128];
+        event->name = event->user_id;
+        if (i % 3 == 0) {
+            event->channel = (struct span){"", 0};
+            event->campaign_id = event->user_id;
+            event->tags = SPAN_LITERAL("[\"\\n\\t\\\\\",\"\t\"]");
+            event->properties = SPAN_LITERAL("{\"a\\\\\": \"\\u0000\"}");
+            event->trace_id = SPAN_LITERAL("0123456789abcdef0123456789abcdef");
+        }
+        if (event->has_latency) {
+            event->latency_ms = i % 8 == 0 ? 1.7976931348623157e308 : 0.1 * (double)i;
+        }
+        if (i % 5 == 0) {
+            event->occurred_at_us = i % 2 == 0 ? INT64_MAX : INT64_MIN;
+        }
+    }
+    set_id(&batch, 7, "seven");
+    set_id(&batch, 8, "\t\\N\n");
+    batch.events[20].outcome = OUTCOME_DEAD;
+    return batch;
+}
+
+static void
+load_data_stores_what_insert_stores(void **state)
+{
+    struct fixture *f = *state;
+    struct batch batch = make_nasty_batch();
+    const uint64_t loads = statements(f, "COM_LOAD");
+
+    f->config.load_rows_min = 0;
+    renew_sink(f);
+    assert_int_equal(position(f), 0);
+    assert_int_equal(apply(f, &batch), SINK_APPLIED);
+    test_db_do(f->admin, "CREATE TABLE inserted AS SELECT * FROM events");
+    test_db_do(f->admin, "DELETE FROM events");
+    test_db_do(f->admin, "DELETE FROM dead_letters");
+    test_db_do(f->admin, "UPDATE replication_offsets SET last_seq = 0");
+    f->config.load_rows_min = 1;
+    renew_sink(f);
+    assert_int_equal(apply(f, &batch), SINK_APPLIED);
+    assert_int_equal(statements(f, "COM_LOAD"), loads + 1);
+    assert_int_equal(batch.events[20].outcome, OUTCOME_DEAD);
+    expect_sql(f, "142", "SELECT COUNT(*) FROM inserted");
+    expect_sql(f, "142", "SELECT COUNT(*) FROM events");
+    /* Compared as bytes: the columns' collation calls some of them equal. */
+    expect_sql(f, "142",
+               "SELECT COUNT(*) FROM events a JOIN inserted b USING (node_id, seq) WHERE "
+               "HEX(a.event_name) <=> HEX(b.event_name) AND HEX(a.event_id) <=> HEX(b.event_id) "
+               "AND a.tenant_id <=> b.tenant_id AND a.service <=> b.service AND "
+               "a.status <=> b.status AND a.latency_ms <=> b.latency_ms AND "
+               "a.is_good <=> b.is_good AND HEX(a.channel) <=> HEX(b.channel) AND "
+               "HEX(a.campaign_id) <=> HEX(b.campaign_id) AND HEX(a.user_id) <=> HEX(b.user_id) "
+               "AND HEX(a.tags) <=> HEX(b.tags) AND HEX(a.properties) <=> HEX(b.properties) AND "
+               "a.trace_id <=> b.trace_id AND a.occurred_at = b.occurred_at AND "
+               "a.occurred_at_us <=> b.occurred_at_us AND a.created_at = b.created_at AND "
+               "a.dedupe_key <=> b.dedupe_key");
+    expect_sql(f, "5C4E", "SELECT HEX(user_id) FROM events WHERE seq = 129");
+    expect_sql(f, "00", "SELECT HEX(event_name) FROM events WHERE seq = 1");
+    batch_free(&batch);
+}
+
+/* LOAD DATA would have stored the first two cut short or turned into something else. */
+static void
+what_load_data_would_bend_is_refused_by_insert_and_named(void **state)
+{
+    struct fixture *f = *state;
+    struct batch batch = make_batch(0, 40);
+    struct sink_reject reject = {0};
+    const uint64_t loads = statements(f, "COM_LOAD");
+
+    f->config.load_rows_min = 2;
+    renew_sink(f);
+    batch.events[30].event.service = SPAN_LITERAL("bad \xff\xfe bytes");
+    assert_int_equal(f->sink.ops->apply(f->sink.self, &batch, &reject), SINK_REJECTED);
+    assert_int_equal(reject.code, 1366);
+    assert_int_equal(statements(f, "COM_LOAD"), loads + 1);
+    expect_sql(f, "0", "SELECT COUNT(*) FROM events");
+    expect_sql(f, "0", "SELECT last_seq FROM replication_offsets");
+    batch.events[30].event.service = SPAN_LITERAL("good");
+    test_db_do(f->admin, "ALTER TABLE events MODIFY status TINYINT UNSIGNED NULL");
+    renew_sink(f);
+    assert_int_equal(f->sink.ops->apply(f->sink.self, &batch, &reject), SINK_REJECTED);
+    /* Once doubted it rests: the halves of a batch with a poison row go by INSERT alone. */
+    assert_int_equal(statements(f, "COM_LOAD"), loads + 2);
+    assert_int_equal(f->sink.ops->apply(f->sink.self, &batch, &reject), SINK_REJECTED);
+    assert_int_equal(statements(f, "COM_LOAD"), loads + 2);
+    test_db_do(f->admin, "ALTER TABLE events MODIFY status SMALLINT UNSIGNED NULL");
+    assert_int_equal(apply(f, &batch), SINK_APPLIED);
+    batch_free(&batch);
+    for (uint64_t i = 0; statements(f, "COM_LOAD") == loads + 2; i++) {
+        assert_true(i < 100);
+        apply_and_free(f, make_batch(40 + 2 * i, 2));
+    }
+}
+
+static void
+a_server_that_asks_for_a_file_gets_none(void **state)
+{
+    struct fixture *f = *state;
+    struct mysql_session session = {0};
+
+    test_db_do(f->admin, "CREATE TABLE stolen (line TEXT)");
+    assert_int_equal(mysql_session_open(&session, &f->config), ERR_OK);
+    assert_int_not_equal(
+        mysql_session_run_text(&session, "LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE stolen",
+                               NULL),
+        0);
+    mysql_session_close(&session);
+    expect_sql(f, "0", "SELECT COUNT(*) FROM stolen");
+}
+
 /* ---- the offset and its owner ---- */
 
 static void
@@ -184,6 +360,42 @@ a_batch_is_applied_only_where_the_offset_stands(void **state)
     apply_and_free(f, make_batch(3, 1));
     batch_free(&batch);
     batch_free(&gap);
+}
+
+static void
+asking_for_the_position_again_writes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct mysql_owner later = f->owner;
+
+    apply_and_free(f, make_batch(0, 3));
+    test_db_do(f->admin, "UPDATE replication_offsets SET updated_at = '2001-01-01'");
+    assert_int_equal(position(f), 3);
+    renew_sink(f); /* a new connection of the same owner takes nothing over either */
+    assert_int_equal(position(f), 3);
+    expect_sql(f, "2001-01-01 00:00:00.000000", "SELECT updated_at FROM replication_offsets");
+    expect_sql(f, "1", "SELECT COUNT(*) FROM replication_offsets");
+    /* The next instance of this log does. */
+    memcpy(f->known, f->owner.instance, sizeof f->known);
+    later.epoch = 2;
+    memset(later.instance, 0x44, sizeof later.instance);
+    f->owner = later;
+    renew_sink(f);
+    assert_int_equal(position(f), 3);
+    expect_sql(f, "2 44444444444444444444444444444444 1",
+               "SELECT CONCAT_WS(' ', epoch, HEX(instance), updated_at > '2001-01-02') "
+               "FROM replication_offsets");
+}
+
+static void
+an_offset_row_deleted_meanwhile_is_made_again_at_zero(void **state)
+{
+    struct fixture *f = *state;
+
+    apply_and_free(f, make_batch(0, 3));
+    test_db_do(f->admin, "DELETE FROM replication_offsets");
+    assert_int_equal(position(f), 0);
+    expect_sql(f, "1 0", "SELECT CONCAT_WS(' ', epoch, last_seq) FROM replication_offsets");
 }
 
 static void
@@ -534,6 +746,29 @@ recover_tells_rows_dead_letters_and_repeats_apart(void **state)
     batch_free(&again);
 }
 
+/* What is missing then was never a repeat, so nothing may be made of it. */
+static void
+recover_does_not_judge_a_batch_beyond_the_offset(void **state)
+{
+    struct fixture *f = *state;
+    struct batch again = make_batch(0, 5);
+
+    apply_and_free(f, make_batch(0, 5));
+    assert_int_equal(f->sink.ops->recover(f->sink.self, &again), ERR_OK);
+    test_db_do(f->admin, "DELETE FROM events WHERE seq > 4");
+    test_db_do(f->admin, "UPDATE replication_offsets SET last_seq = 4");
+    assert_int_equal(f->sink.ops->recover(f->sink.self, &again), ERR_UNAVAILABLE);
+    again.count = 4;
+    again.to_seq = 4;
+    assert_int_equal(f->sink.ops->recover(f->sink.self, &again), ERR_OK);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(again.events[i].outcome, OUTCOME_STORED);
+    }
+    test_db_do(f->admin, "DELETE FROM replication_offsets");
+    assert_int_equal(f->sink.ops->recover(f->sink.self, &again), ERR_UNAVAILABLE);
+    batch_free(&again);
+}
+
 /* ---- schema ---- */
 
 struct racer {
@@ -740,7 +975,13 @@ main(void)
         TEST(times_a_datetime_cannot_hold_are_kept_exactly_beside_it),
         TEST(calendar_arithmetic_agrees_with_the_server),
         TEST(a_batch_longer_than_one_statement_is_one_transaction),
+        TEST(batches_of_enough_rows_go_by_load_data),
+        TEST(load_data_stores_what_insert_stores),
+        TEST(what_load_data_would_bend_is_refused_by_insert_and_named),
+        TEST(a_server_that_asks_for_a_file_gets_none),
         TEST(a_batch_is_applied_only_where_the_offset_stands),
+        TEST(asking_for_the_position_again_writes_nothing),
+        TEST(an_offset_row_deleted_meanwhile_is_made_again_at_zero),
         TEST(a_newer_epoch_fences_the_older_sink),
         TEST(an_instance_the_log_never_had_is_an_identity_conflict),
         TEST(an_equal_epoch_of_another_instance_is_fenced),
@@ -755,6 +996,7 @@ main(void)
         TEST(slices_equal_a_recomputation_from_the_rows),
         TEST(a_slice_that_cannot_be_read_holds_the_batch_back),
         TEST(recover_tells_rows_dead_letters_and_repeats_apart),
+        TEST(recover_does_not_judge_a_batch_beyond_the_offset),
         TEST(servers_starting_together_migrate_once),
         TEST(a_newer_schema_is_refused_and_left_alone),
         TEST(a_dropped_table_is_made_again),
@@ -762,11 +1004,15 @@ main(void)
         TEST(two_partitions_with_the_same_ids_store_each_once),
     };
 
+    int failed;
+
     log_setup(LOG_ERROR, LOG_TEXT, 2);
     signal(SIGPIPE, SIG_IGN);
     mysql_library_start();
     if (!test_db_use(&shared_db)) {
         return skip_all();
     }
-    return cmocka_run_group_tests(tests, NULL, end_shared_db);
+    failed = cmocka_run_group_tests_name("rows by INSERT", tests, NULL, NULL);
+    load_rows_min = 1;
+    return failed + cmocka_run_group_tests_name("rows by LOAD DATA", tests, NULL, end_shared_db);
 }

@@ -216,6 +216,8 @@ static const struct reading BAD[] = {
     READING("GET / HTTP/9.9\r\n" H "\r\n", "400\n"),
     /* Ours on top of it. */
     READING("GET / HTTP/1.1\r\n\r\n", "400\n"),
+    READING("GET / HTTP/0.9\r\n" H "\r\n", "400\n"),
+    READING("GET / HTTP/2.0\r\n" H "\r\n", "400\n"),
     READING("GET / HTTP/1.1\r\n" H H "\r\n", "400\n"),
     READING("GET / HTTP/1.1\r\n" H "Content-Type: a\r\ncontent-type: b\r\n\r\n", "400\n"),
     READING("GET / HTTP/1.1\r\n" H "Idempotency-Key: a\r\nIdempotency-Key: b\r\n\r\n", "400\n"),

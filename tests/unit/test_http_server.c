@@ -28,10 +28,38 @@
 #include "http/server.h"
 #include "tests/fakes/fake_journal.h"
 
+/* Sanitizers bring their own allocator. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FAILING_ALLOC 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define FAILING_ALLOC 0
+#endif
+#endif
+#ifndef FAILING_ALLOC
+#define FAILING_ALLOC 1
+void *__libc_calloc(size_t count, size_t size);
+#endif
+
 enum {
     EVENT_MAX = 2048,
     PATIENCE_S = 30, /* a socket that says nothing for so long is a failure */
 };
+
+/* ---- memory that runs out for the server ---- */
+
+#if FAILING_ALLOC
+static _Atomic int callocs_to_fail;
+
+void *
+calloc(size_t count, size_t size)
+{
+    if (atomic_load(&callocs_to_fail) > 0 && atomic_fetch_sub(&callocs_to_fail, 1) > 0) {
+        return NULL;
+    }
+    return __libc_calloc(count, size);
+}
+#endif
 
 /* ---- a journal the test completes by hand ---- */
 
@@ -43,6 +71,8 @@ struct manual_journal {
     size_t count;
     uint64_t kicks;
     uint64_t seq;
+    bool stats_held; /* stats() does not return meanwhile */
+    uint32_t stats_waiting;
 };
 
 static enum err
@@ -71,8 +101,37 @@ manual_kick(void *self)
 static void
 manual_stats(void *self, struct journal_stats *out)
 {
-    (void)self;
+    struct manual_journal *m = self;
+
+    pthread_mutex_lock(&m->mutex);
+    m->stats_waiting++;
+    pthread_cond_broadcast(&m->changed);
+    while (m->stats_held) {
+        pthread_cond_wait(&m->changed, &m->mutex);
+    }
+    m->stats_waiting--;
+    pthread_mutex_unlock(&m->mutex);
     memset(out, 0, sizeof(*out));
+}
+
+static void
+manual_hold_stats(struct manual_journal *m, bool held)
+{
+    pthread_mutex_lock(&m->mutex);
+    m->stats_held = held;
+    pthread_cond_broadcast(&m->changed);
+    pthread_mutex_unlock(&m->mutex);
+}
+
+/* Waits until somebody is in stats(). */
+static void
+manual_wait_stats(struct manual_journal *m)
+{
+    pthread_mutex_lock(&m->mutex);
+    while (m->stats_waiting == 0) {
+        pthread_cond_wait(&m->changed, &m->mutex);
+    }
+    pthread_mutex_unlock(&m->mutex);
 }
 
 static const struct journal_ops MANUAL_OPS = {
@@ -146,7 +205,7 @@ default_config(void)
 static void
 open_server(struct fixture *f, const struct server_config *config, struct journal *journal)
 {
-    struct slices_config slices_config = {.series_max = 100, .retain_minutes = 60 * 24 * 31};
+    struct slices_config slices_config = {.series_max = 5000, .retain_minutes = 60 * 24 * 31};
     struct server_deps deps;
 
     log_setup(LOG_ERROR, LOG_JSON, 2);
@@ -819,6 +878,32 @@ bodies_beyond_the_shared_budget_are_refused_and_the_budget_comes_back(void **sta
 }
 
 static void
+an_event_waiting_for_its_commit_holds_its_record_and_not_its_request(void **state)
+{
+    struct server_config config = default_config();
+    struct fixture f;
+    struct client *client;
+    char body[1000];
+
+    (void)state;
+    start_manual(&f, &config);
+    client = client_new(&f);
+    memset(body, ' ', sizeof(body));
+    send_text(client, "POST /events HTTP/1.1\r\nHost: h\r\nContent-Length: 1002\r\n\r\n");
+    send_bytes(client, body, sizeof(body));
+    while ((int)metric(&f, "sluice_http_buffered_bytes") < 1000) {
+        sched_yield();
+    }
+    send_text(client, "{}");
+    manual_wait(&f.manual, 1);
+    assert_in_range((int)metric(&f, "sluice_http_buffered_bytes"), 1, 500);
+    manual_finish(&f.manual, 0, ERR_OK);
+    assert_int_equal(read_answer(client).status, 202);
+    client_free(client);
+    finish(&f);
+}
+
+static void
 connections_beyond_the_limit_are_told_so(void **state)
 {
     struct server_config config = default_config();
@@ -847,6 +932,32 @@ connections_beyond_the_limit_are_told_so(void **state)
 }
 
 /* ---- slow and strange clients ---- */
+
+static void
+a_connection_without_memory_for_it_does_not_stop_the_listener(void **state)
+{
+#if FAILING_ALLOC
+    struct server_config config = default_config();
+    struct fixture f;
+    struct client *client;
+
+    (void)state;
+    start_manual(&f, &config);
+    client = calloc(1, sizeof(*client));
+    assert_non_null(client);
+    atomic_store(&callocs_to_fail, 1);
+    client->fd = connect_to(&f);
+    get(client, "/health");
+    assert_int_equal(read_answer(client).status, 200);
+    assert_int_equal(atomic_load(&callocs_to_fail), 0);
+    assert_true(metric(&f, "sluice_http_accept_errors_total") == 1);
+    client_free(client);
+    finish(&f);
+#else
+    (void)state;
+    skip();
+#endif
+}
 
 static void
 a_client_that_waits_to_be_told_is_told_to_go_on_or_refused(void **state)
@@ -973,6 +1084,54 @@ a_client_that_does_not_read_is_closed(void **state)
         sched_yield();
     }
     (void)close(fd);
+    finish(&f);
+}
+
+static void
+a_client_that_reads_drop_by_drop_is_closed(void **state)
+{
+    const struct timespec pause = {0, 2 * 1000 * 1000};
+    const int64_t now_us = clock_wall_us(clock_system());
+    struct server_config config = default_config();
+    size_t owed = 0;
+    size_t got = 0;
+    char data[4096];
+    struct fixture f;
+    struct client *client;
+    ssize_t n;
+
+    (void)state;
+    config.buffered_bytes_max = 64 << 20;
+    config.write_timeout_ms = 60000;
+    config.idle_timeout_ms = 500;
+    start(&f, &config);
+    for (int i = 0; i < 5000; i++) { /* more than the kernel's buffers take */
+        char name[201];
+        struct event event = {.tenant = SPAN_LITERAL("default"),
+                              .has_status = true,
+                              .status = 200,
+                              .occurred_at_us = now_us};
+
+        (void)snprintf(name, sizeof(name), "%0200d", i);
+        event.service = span_of(name);
+        assert_int_equal(slices_add_event(f.slices, &event, now_us), ERR_OK);
+    }
+    client = client_new(&f);
+    get(client, "/metrics");
+    while ((n = recv(client->fd, data, sizeof(data) - 1, 0)) > 0) {
+        data[n] = '\0';
+        if (owed == 0) {
+            const char *length = strstr(data, "Content-Length: ");
+
+            assert_non_null(length);
+            owed = strtoul(length + sizeof("Content-Length: ") - 1, NULL, 10);
+        }
+        got += (size_t)n;
+        assert_true(got < owed);
+        (void)nanosleep(&pause, NULL);
+    }
+    assert_true(n == 0 || errno == ECONNRESET);
+    client_free(client);
     finish(&f);
 }
 
@@ -1436,6 +1595,170 @@ an_append_may_come_back_after_the_stop(void **state)
 }
 
 static void
+events_are_taken_and_answered_while_a_page_is_computed(void **state)
+{
+    struct server_config config = default_config();
+    struct fixture f;
+    struct client *reader;
+    struct client *writer;
+
+    (void)state;
+    start_manual(&f, &config);
+    reader = client_new(&f);
+    writer = client_new(&f);
+    manual_hold_stats(&f.manual, true);
+    get(reader, "/metrics");
+    get(reader, "/slo/status");
+    get(reader, "/health");
+    manual_wait_stats(&f.manual);
+    get(writer, "/health");
+    assert_int_equal(read_answer(writer).status, 200);
+    post_with(writer, "/events", "", "{}");
+    manual_wait(&f.manual, 1);
+    manual_finish(&f.manual, 0, ERR_OK);
+    assert_int_equal(read_answer(writer).status, 202);
+    manual_hold_stats(&f.manual, false);
+    for (int i = 0; i < 3; i++) {
+        struct answer answer = read_answer(reader);
+
+        assert_int_equal(answer.status, 200);
+        assert_true(body_has(&answer, i == 0   ? "# TYPE sluice_wal_bytes gauge"
+                                      : i == 1 ? "\"services\":["
+                                               : "\"status\":\"ok\""));
+    }
+    client_free(reader);
+    client_free(writer);
+    finish(&f);
+}
+
+static void
+a_client_may_die_while_its_page_is_computed(void **state)
+{
+    struct server_config config = default_config();
+    struct linger reset = {1, 0};
+    struct fixture f;
+    struct client *dead;
+    struct client *alive;
+
+    (void)state;
+    start_manual(&f, &config);
+    dead = client_new(&f);
+    alive = client_new(&f);
+    manual_hold_stats(&f.manual, true);
+    get(dead, "/metrics");
+    get(dead, "/metrics");
+    manual_wait_stats(&f.manual);
+    assert_int_equal(setsockopt(dead->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
+    client_free(dead);
+    get(alive, "/health");
+    assert_int_equal(read_answer(alive).status, 200);
+    get(alive, "/slo/status");
+    manual_hold_stats(&f.manual, false);
+    assert_int_equal(read_answer(alive).status, 200);
+    client_free(alive);
+    finish(&f);
+}
+
+static void
+a_stop_waits_for_pages_that_are_owed(void **state)
+{
+    struct server_config config = default_config();
+    struct fixture f;
+    struct client *client;
+    struct answer answer;
+    pthread_t stopper;
+
+    (void)state;
+    start_manual(&f, &config);
+    client = client_new(&f);
+    manual_hold_stats(&f.manual, true);
+    send_text(client, "GET /slo/status HTTP/1.1\r\nHost: h\r\n\r\n"
+                      "GET /slo/status HTTP/1.1\r\nHost: h\r\n\r\n");
+    manual_wait_stats(&f.manual);
+    assert_int_equal(pthread_create(&stopper, NULL, stop_main, &f), 0);
+    manual_hold_stats(&f.manual, false);
+    answer = read_answer(client);
+    assert_int_equal(answer.status, 200);
+    answer = read_answer(client);
+    assert_int_equal(answer.status, 200);
+    assert_int_equal(pthread_join(stopper, NULL), 0);
+    f.stopped = true;
+    client_free(client);
+    finish(&f);
+}
+
+static void *
+stop_now_main(void *arg)
+{
+    struct fixture *f = arg;
+
+    server_stop(f->server, 0, 1);
+    return NULL;
+}
+
+static void
+a_stop_whose_time_is_up_drops_the_pages_nobody_waits_for(void **state)
+{
+    struct server_config config = default_config();
+    struct fixture f;
+    struct client *client;
+    pthread_t stopper;
+
+    (void)state;
+    start_manual(&f, &config);
+    client = client_new(&f);
+    manual_hold_stats(&f.manual, true);
+    send_text(client, "GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n"
+                      "GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
+    manual_wait_stats(&f.manual);
+    assert_int_equal(pthread_create(&stopper, NULL, stop_now_main, &f), 0);
+    assert_false(receive(client));
+    manual_hold_stats(&f.manual, false);
+    assert_int_equal(pthread_join(stopper, NULL), 0);
+    f.stopped = true;
+    client_free(client);
+    finish(&f);
+}
+
+static void
+long_pages_are_charged_to_a_budget_of_their_own_and_give_it_back(void **state)
+{
+    struct server_config config = default_config();
+    const int64_t now_us = clock_wall_us(clock_system());
+    struct fixture f;
+    struct client *client;
+    struct answer answer;
+
+    (void)state;
+    for (int fits = 0; fits < 2; fits++) {
+        config.buffered_bytes_max = fits != 0 ? 300 * 1024 : 10 * 1024;
+        start(&f, &config);
+        for (int i = 0; i < 100; i++) {
+            char name[201];
+            struct event event = {.tenant = SPAN_LITERAL("default"),
+                                  .has_status = true,
+                                  .status = 200,
+                                  .occurred_at_us = now_us};
+
+            (void)snprintf(name, sizeof(name), "%0200d", i);
+            event.service = span_of(name);
+            assert_int_equal(slices_add_event(f.slices, &event, now_us), ERR_OK);
+        }
+        client = client_new(&f);
+        for (int i = 0; i < 5; i++) {
+            get(client, "/slo/status");
+            answer = read_answer(client);
+            assert_int_equal(answer.status, fits != 0 ? 200 : 503);
+            assert_true(fits == 0 || answer.body_len > 64 * 1024);
+        }
+        post_with(client, "/events", "", "{}");
+        assert_int_equal(read_answer(client).status, 202);
+        client_free(client);
+        finish(&f);
+    }
+}
+
+static void
 a_server_that_never_started_closes_and_a_taken_port_is_an_error(void **state)
 {
     struct server_config config = default_config();
@@ -1481,12 +1804,15 @@ main(void)
         cmocka_unit_test(heads_beyond_their_limits_are_refused),
         cmocka_unit_test(a_client_that_is_still_sending_sees_its_refusal),
         cmocka_unit_test(bodies_beyond_the_shared_budget_are_refused_and_the_budget_comes_back),
+        cmocka_unit_test(an_event_waiting_for_its_commit_holds_its_record_and_not_its_request),
         cmocka_unit_test(connections_beyond_the_limit_are_told_so),
+        cmocka_unit_test(a_connection_without_memory_for_it_does_not_stop_the_listener),
         cmocka_unit_test(a_client_that_waits_to_be_told_is_told_to_go_on_or_refused),
         cmocka_unit_test(a_continue_waits_for_the_answers_before_it),
         cmocka_unit_test(a_request_that_does_not_arrive_in_time_is_timed_out),
         cmocka_unit_test(an_idle_connection_is_closed_without_a_word),
         cmocka_unit_test(a_client_that_does_not_read_is_closed),
+        cmocka_unit_test(a_client_that_reads_drop_by_drop_is_closed),
         cmocka_unit_test(a_client_may_die_while_its_event_is_being_committed),
         cmocka_unit_test(a_half_closed_client_still_gets_its_answers),
         cmocka_unit_test(head_options_and_old_clients_are_served),
@@ -1499,6 +1825,11 @@ main(void)
         cmocka_unit_test(a_stop_under_load_loses_no_answer),
         cmocka_unit_test(a_stop_waits_for_an_answer_that_is_owed),
         cmocka_unit_test(an_append_may_come_back_after_the_stop),
+        cmocka_unit_test(events_are_taken_and_answered_while_a_page_is_computed),
+        cmocka_unit_test(a_client_may_die_while_its_page_is_computed),
+        cmocka_unit_test(a_stop_waits_for_pages_that_are_owed),
+        cmocka_unit_test(a_stop_whose_time_is_up_drops_the_pages_nobody_waits_for),
+        cmocka_unit_test(long_pages_are_charged_to_a_budget_of_their_own_and_give_it_back),
         cmocka_unit_test(a_server_that_never_started_closes_and_a_taken_port_is_an_error),
     };
 

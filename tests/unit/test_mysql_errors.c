@@ -52,6 +52,20 @@ texts_that_quote_clients_stay_out_of_the_log(void **state)
     assert_false(mysql_text_quotes_data(2013));
 }
 
+static void
+only_numbers_that_forbid_load_data_refuse_it(void **state)
+{
+    static const unsigned REFUSALS[] = {1148, 1235, 2068, 3948, 4166};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(REFUSALS); i++) {
+        assert_true(mysql_load_is_refused(REFUSALS[i]));
+    }
+    assert_false(mysql_load_is_refused(0));
+    assert_false(mysql_load_is_refused(1114));
+    assert_false(mysql_load_is_refused(2013));
+}
+
 int
 main(void)
 {
@@ -59,6 +73,7 @@ main(void)
         cmocka_unit_test(unknown_numbers_mean_wait),
         cmocka_unit_test(each_class_has_its_numbers),
         cmocka_unit_test(texts_that_quote_clients_stay_out_of_the_log),
+        cmocka_unit_test(only_numbers_that_forbid_load_data_refuse_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

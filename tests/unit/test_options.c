@@ -444,6 +444,32 @@ write_file(const char *path, const char *text)
 }
 
 static void
+secrets_given_as_flags_are_overwritten_where_others_can_list_them(void **state)
+{
+    char url[] = "--db-url=mysql://app:geheim@db/name";
+    char name[] = "--db-pass";
+    char password[] = "geheim";
+    char host[] = "--db-host=db";
+    char *argv[] = {url, name, password, host};
+
+    (void)state;
+    assert_int_equal(options_read(&options, 4, argv, &problem), ERR_OK);
+    assert_string_equal(options.db_password, "geheim");
+    assert_string_equal(url, "--db-url=**************************");
+    assert_string_equal(password, "******");
+    assert_string_equal(host, "--db-host=db");
+}
+
+static void
+a_misspelt_flag_is_named_without_its_value(void **state)
+{
+    (void)state;
+    assert_int_equal(READ("--db-pasword=geheim"), ERR_INVALID);
+    assert_non_null(strstr(problem.data, "'--db-pasword'"));
+    assert_null(strstr(problem.data, "geheim"));
+}
+
+static void
 the_password_file_holds_one_line_and_wins_over_the_variable(void **state)
 {
     char path[] = "/tmp/test_options.XXXXXX";
@@ -604,6 +630,8 @@ main(void)
         TEST(an_ipv6_address_stands_in_brackets),
         TEST(the_url_wins_over_the_parts_and_lacks_are_filled_from_them),
         TEST(a_url_that_is_none_is_refused_without_showing_it),
+        TEST(secrets_given_as_flags_are_overwritten_where_others_can_list_them),
+        TEST(a_misspelt_flag_is_named_without_its_value),
         TEST(the_password_file_holds_one_line_and_wins_over_the_variable),
         TEST(the_database_config_is_what_the_settings_say),
         TEST(the_effective_values_are_shown_and_secrets_are_not),

@@ -508,6 +508,154 @@ a_sink_at_the_last_seq_of_the_log_is_no_conflict(void **state)
     finish(w);
 }
 
+/* ---- nothing to send ---- */
+
+enum {
+    IDLE_CHECK_MS = 2000
+};
+
+/* A world that asks its sink while idle, drained, with COUNT events in the sink. */
+static struct world *
+world_idle(size_t count)
+{
+    struct world *w = world_new(1);
+
+    w->config.idle_check_ms = IDLE_CHECK_MS;
+    world_restart(w);
+    put_events(w, count);
+    assert_int_equal(run(w), -1);
+    fake_clock_pass_ms(&w->clock, IDLE_CHECK_MS);
+    assert_int_equal(run(w), -1);
+    assert_state(w, REPLICATOR_STREAMING);
+    return w;
+}
+
+static void
+an_idle_sink_is_asked_as_often_as_told_and_not_more(void **state)
+{
+    struct world *w = world_idle(5);
+    uint64_t asked = fake_store_calls(w->store).position;
+
+    (void)state;
+    for (uint64_t i = 1; i <= 3; i++) {
+        fake_clock_pass_ms(&w->clock, IDLE_CHECK_MS - 1);
+        assert_int_equal(run(w), -1);
+        assert_int_equal(fake_store_calls(w->store).position, asked + i - 1);
+        fake_clock_pass_ms(&w->clock, 1);
+        assert_int_equal(run(w), -1);
+        assert_int_equal(run(w), -1);
+        assert_int_equal(fake_store_calls(w->store).position, asked + i);
+        assert_int_equal(status_of(w, 0).connected_us, clock_wall_us(&w->clock.port));
+    }
+    /* Sending is an answer too. */
+    fake_clock_pass_ms(&w->clock, IDLE_CHECK_MS);
+    put_events(w, 1);
+    assert_int_equal(step(w), 0);
+    assert_int_equal(step(w), 0);
+    assert_int_equal(fake_store_calls(w->store).position, asked + 3);
+    finish(w);
+}
+
+static void
+an_idle_check_of_zero_never_asks(void **state)
+{
+    struct world *w = world_new(1);
+
+    (void)state;
+    put_events(w, 5);
+    assert_int_equal(run(w), -1);
+    fake_clock_pass_ms(&w->clock, 24 * 3600 * 1000);
+    assert_int_equal(run(w), -1);
+    assert_int_equal(fake_store_calls(w->store).position, 1);
+    finish(w);
+}
+
+static void
+a_sink_gone_while_idle_is_noticed_and_asked_until_it_is_back(void **state)
+{
+    struct world *w = world_idle(5);
+
+    (void)state;
+    fake_store_set_down(w->store, true);
+    assert_int_equal(run(w), -1); /* not time to ask yet */
+    fake_clock_pass_ms(&w->clock, IDLE_CHECK_MS);
+    for (int i = 0; i < 5; i++) {
+        int wait_ms = run(w);
+
+        assert_in_range(wait_ms, 1, BACKOFF_MAX_MS);
+        assert_state(w, REPLICATOR_CONNECTING);
+        assert_int_equal(status_of(w, 0).last_error, ERR_UNAVAILABLE);
+        fake_clock_pass_ms(&w->clock, wait_ms);
+    }
+    fake_store_set_down(w->store, false);
+    assert_int_equal(run(w), -1);
+    assert_int_equal(status_of(w, 0).last_error, ERR_OK);
+    assert_int_equal(status_of(w, 0).retries, 0);
+    finish(w);
+}
+
+static void
+an_offset_put_back_while_idle_is_replayed(void **state)
+{
+    struct world *w = world_idle(40);
+
+    (void)state;
+    fake_store_roll_back(w->store, 0, 7);
+    assert_int_equal(run(w), -1);
+    assert_int_equal(fake_store_offset(w->store, 0), 7);
+    fake_clock_pass_ms(&w->clock, IDLE_CHECK_MS);
+    assert_int_equal(run(w), -1);
+    assert_int_equal(status_of(w, 0).replayed, 33);
+    assert_int_equal(status_of(w, 0).stored, 40);
+    finish(w);
+}
+
+static void
+an_offset_moved_beyond_the_log_while_idle_is_an_identity_conflict(void **state)
+{
+    struct world *w = world_idle(5);
+
+    (void)state;
+    fake_store_set_offset(w->store, 0, 6);
+    fake_clock_pass_ms(&w->clock, IDLE_CHECK_MS);
+    assert_int_equal(run(w), -1);
+    assert_state(w, REPLICATOR_STOPPED);
+    assert_int_equal(replicator_fatal(w->replicators[0]), ERR_IDENTITY);
+    world_free(w);
+}
+
+static void
+a_final_answer_while_idle_stops_and_is_fatal(void **state)
+{
+    const enum err finals[] = {ERR_FENCED, ERR_IDENTITY};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(finals); i++) {
+        struct world *w = world_idle(5);
+
+        fake_store_next_position(w->store, 0, finals[i]);
+        fake_clock_pass_ms(&w->clock, IDLE_CHECK_MS);
+        assert_int_equal(run(w), -1);
+        assert_state(w, REPLICATOR_STOPPED);
+        assert_int_equal(replicator_fatal(w->replicators[0]), finals[i]);
+        world_free(w);
+    }
+}
+
+static void
+a_schema_too_new_while_idle_blocks_until_it_is_not(void **state)
+{
+    struct world *w = world_idle(5);
+
+    (void)state;
+    fake_store_next_position(w->store, 0, ERR_FORMAT);
+    fake_clock_pass_ms(&w->clock, IDLE_CHECK_MS);
+    assert_int_equal(run(w), BACKOFF_MAX_MS);
+    assert_state(w, REPLICATOR_BLOCKED);
+    put_events(w, 3);
+    finish(w);
+}
+
 /* ---- streaming ---- */
 
 static void
@@ -1775,6 +1923,13 @@ main(void)
         cmocka_unit_test(a_schema_too_new_blocks_until_it_is_not),
         cmocka_unit_test(a_sink_beyond_the_log_is_an_identity_conflict),
         cmocka_unit_test(a_sink_at_the_last_seq_of_the_log_is_no_conflict),
+        cmocka_unit_test(an_idle_sink_is_asked_as_often_as_told_and_not_more),
+        cmocka_unit_test(an_idle_check_of_zero_never_asks),
+        cmocka_unit_test(a_sink_gone_while_idle_is_noticed_and_asked_until_it_is_back),
+        cmocka_unit_test(an_offset_put_back_while_idle_is_replayed),
+        cmocka_unit_test(an_offset_moved_beyond_the_log_while_idle_is_an_identity_conflict),
+        cmocka_unit_test(a_final_answer_while_idle_stops_and_is_fatal),
+        cmocka_unit_test(a_schema_too_new_while_idle_blocks_until_it_is_not),
         cmocka_unit_test(streaming_sends_every_event_once_in_batches_within_the_limits),
         cmocka_unit_test(each_partition_sends_its_own_stripes),
         cmocka_unit_test(a_batch_that_is_not_full_waits_for_more_but_not_longer_than_told),

@@ -125,6 +125,28 @@ assert_close(double got, double expected)
  * were among 1000 events half an hour ago, the other 2 among 1000 events two days ago.
  */
 static void
+an_event_accepted_ahead_of_the_clock_counts_at_once(void **state)
+{
+    struct slo_config config = availability(0.9, HOUR);
+    struct slo_service service;
+
+    send(*state, 0, 1, 200, 1);
+    send(*state, -1, 1, 500, 1); /* figures_of() asks in the last microsecond of NOW */
+    send(*state, -2, 1, 500, 1);
+    service = figures_of(*state, &config);
+    assert_int_equal(service.good + service.bad, 1);
+    config.future_us = 1000000;
+    service = figures_of(*state, &config);
+    assert_int_equal(service.good, 1);
+    assert_int_equal(service.bad, 1);
+    assert_int_equal(service.figures[0].violations, 1);
+    assert_close(service.figures[0].burn_rate[0], 5);
+    send(*state, HOUR - 1, 1, 200, 1); /* the window still begins where it did */
+    send(*state, HOUR, 1, 200, 1);
+    assert_int_equal(figures_of(*state, &config).good, 2);
+}
+
+static void
 figures_are_those_worked_out_by_hand(void **state)
 {
     struct slices *slices = *state;
@@ -569,6 +591,7 @@ main(void)
 {
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, store_setup, store_teardown)
     const struct CMUnitTest tests[] = {
+        STORE_TEST(an_event_accepted_ahead_of_the_clock_counts_at_once),
         STORE_TEST(figures_are_those_worked_out_by_hand),
         STORE_TEST(no_traffic_is_no_data),
         STORE_TEST(windows_include_the_running_minute),
