@@ -135,7 +135,7 @@ note_refused(struct upload *upload, const struct bulk_item *item)
 static enum problem
 read_elements(struct upload *upload)
 {
-    while (!upload->over) {
+    while (!upload->over && !upload->errors.failed) {
         struct bulk_item item;
 
         switch (bulk_next(&upload->bulk, &item)) {

@@ -29,7 +29,7 @@
 enum {
     PATIENCE_S = 30, /* a socket that says nothing for so long is a failure */
     BULK_EVENTS_MAX = 300,
-    BODY_MAX = 64 * 1024,
+    BODY_MAX = 128 * 1024,
 };
 
 /* ---- the server under test ---- */
@@ -471,7 +471,7 @@ limits_of_a_bulk_are_413(void **state)
     assert_int_equal(post_span(client, "/events/bulk", NDJSON, buffer_span(&lines)), 400);
     assert_true(says(client, "{\"index\":1,\"code\":\"body_too_large\","));
     /* Small rows under long names are large events. */
-    buffer_printf(&wide, "%0200d,%0201d\n", 1, 2);
+    buffer_printf(&wide, "%0250d,%0251d\n", 1, 2);
     for (int i = 0; i < BULK_EVENTS_MAX; i++) {
         buffer_append_text(&wide, "1,2\n");
     }
@@ -486,7 +486,7 @@ limits_of_a_bulk_are_413(void **state)
 static void
 a_body_larger_than_its_limit_ends_the_connection(void **state)
 {
-    struct buffer lines = lines_of("{}", 30000);
+    struct buffer lines = lines_of("{}", 60000);
     struct fixture f;
     struct client *client;
 
@@ -498,6 +498,31 @@ a_body_larger_than_its_limit_ends_the_connection(void **state)
     assert_non_null(strstr(client->head, "Connection: close"));
     client_free(client);
     assert_int_equal(stored(&f), 0);
+    buffer_free(&lines);
+    finish(&f);
+}
+
+/* More than an answer may take without being charged. */
+static void
+a_long_list_of_ids_is_answered_whole(void **state)
+{
+    struct buffer lines = BUFFER_EMPTY;
+    struct fixture f;
+    struct client *client;
+
+    (void)state;
+    for (int i = 0; i < BULK_EVENTS_MAX; i++) {
+        buffer_printf(&lines, "{\"id\":\"%0250d\"}\n", i);
+    }
+    start(&f);
+    client = client_new(&f);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(post_span(client, "/events/bulk", NDJSON, buffer_span(&lines)), 202);
+        assert_true(client->len > 64 * 1024);
+        assert_true(says(client, "0299\"],\"errors\":[]}"));
+    }
+    client_free(client);
+    assert_int_equal(stored(&f), BULK_EVENTS_MAX);
     buffer_free(&lines);
     finish(&f);
 }
@@ -809,6 +834,7 @@ main(void)
         cmocka_unit_test(what_is_no_bulk_is_refused_and_the_connection_goes_on),
         cmocka_unit_test(limits_of_a_bulk_are_413),
         cmocka_unit_test(a_body_larger_than_its_limit_ends_the_connection),
+        cmocka_unit_test(a_long_list_of_ids_is_answered_whole),
         cmocka_unit_test(what_the_journal_refuses_is_not_acknowledged),
         cmocka_unit_test(a_bulk_is_one_append_and_is_answered_after_its_commit),
         cmocka_unit_test(a_client_that_leaves_takes_nothing_with_it),
