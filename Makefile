@@ -2,6 +2,9 @@
 # CPPFLAGS, CFLAGS and LDFLAGS belong to the user and come last.
 
 CONFIG ?= debug
+# An environment without PATH (env -i) would find no command at all.
+PATH ?= /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
 ifeq ($(origin CC),default)
 CC := $(if $(filter fuzz,$(CONFIG)),clang,gcc)
 endif

@@ -43,15 +43,20 @@ int
 command_check_config(int argc, char **argv)
 {
     struct buffer problem = BUFFER_EMPTY;
+    struct tenants *tenants = NULL;
     struct options options;
     enum err err = options_read(&options, argc, argv, &problem);
 
+    if (err == ERR_OK) {
+        err = options_tenants(&options, clock_system(), &tenants, &problem);
+    }
     if (err == ERR_OK) {
         options_print(&options, stdout);
     } else {
         fprintf(stderr, "sluice: %.*s\n", (int)problem.len,
                 problem.data == NULL ? "" : problem.data);
     }
+    tenants_free(tenants);
     options_free(&options);
     buffer_free(&problem);
     return err == ERR_OK ? EXIT_GOOD : EXIT_USAGE;
@@ -106,6 +111,9 @@ main(int argc, char **argv)
     if (command == NULL) {
         fprintf(stderr, "sluice: there is no subcommand '%s'; see --help\n", name);
         return EXIT_USAGE;
+    }
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        return command_version(0, NULL);
     }
     for (int i = skip; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {

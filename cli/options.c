@@ -17,6 +17,7 @@ enum option_type {
     TYPE_MINUTES, /* 30m, 12h, 30d */
     TYPE_RATIO,   /* strictly between 0 and 1 */
     TYPE_NUMBER,
+    TYPE_RATE, /* 0, or between the limits */
     TYPE_BOOL,
     TYPE_LOG_LEVEL,
     TYPE_LOG_FORMAT,
@@ -67,6 +68,20 @@ static const struct option OPTIONS[] = {
      "a timestamp further in the future is refused"},
     {"READY_REQUIRES_DB", "", TYPE_BOOL, AT(ready_requires_db), "false", 0, 0,
      "/ready is 503 while MySQL is away"},
+    {"API_KEYS", "", TYPE_SECRET, AT(api_keys), NULL, 0, 0,
+     "tenant:key,tenant:key; none here and in the file: one tenant, default, without a key"},
+    {"API_KEYS_FILE", "", TYPE_TEXT, AT(api_keys_file), NULL, 0, 0,
+     "file of further pairs, also tenant:sha256:HEX; SIGHUP reads it again"},
+    {"ADMIN_KEY", "", TYPE_SECRET, AT(admin_key), NULL, 0, 0,
+     "key that administration needs; also as sha256:HEX"},
+    {"RATE_LIMIT_RPS", "", TYPE_RATE, AT(rate_limit_rps), "0", TOKEN_RATE_MIN, TOKEN_RATE_MAX,
+     "events a second taken from all tenants together; 0: no limit"},
+    {"RATE_LIMIT_BURST", "", TYPE_COUNT, AT(rate_limit_burst), "0", 0, TOKEN_BURST_MAX,
+     "events taken at once after a pause; 0: one second's worth"},
+    {"TENANT_RATE_LIMIT_RPS", "", TYPE_RATE, AT(tenant_rate_limit_rps), "0", TOKEN_RATE_MIN,
+     TOKEN_RATE_MAX, "the same for each tenant"},
+    {"TENANT_RATE_LIMIT_BURST", "", TYPE_COUNT, AT(tenant_rate_limit_burst), "0", 0,
+     TOKEN_BURST_MAX, "the same for each tenant"},
     {"WAL_DIR", "", TYPE_TEXT, AT(wal_dir), "./var/wal", 0, 0, "directory of the log"},
     {"WAL_MAX_BYTES", "", TYPE_BYTES, AT(wal_max_bytes), "8GiB", 1024 * 1024.0, 16384 * GIB,
      "size of the log at which ingest is refused with 503 log_full"},
@@ -115,8 +130,9 @@ static const struct option OPTIONS[] = {
  * would be worse than not starting.
  */
 static const char *const UNSUPPORTED[] = {
-    "API_KEYS",     "API_KEYS_FILE",  "ADMIN_KEY",          "TLS_CERT_FILE",
-    "TLS_KEY_FILE", "RATE_LIMIT_RPS", "TLS_CLIENT_CA_FILE", "TENANT_RATE_LIMIT_RPS",
+    "TLS_CERT_FILE",
+    "TLS_KEY_FILE",
+    "TLS_CLIENT_CA_FILE",
 };
 
 static const char *const LOG_LEVEL_NAMES[] = {"DEBUG", "INFO", "WARN", "ERROR"};
@@ -235,6 +251,7 @@ expected(enum option_type type)
     case TYPE_RATIO:
         return "a ratio such as 0.999, above 0 and below 1";
     case TYPE_NUMBER:
+    case TYPE_RATE:
         return "a number";
     case TYPE_BOOL:
         return "true or false";
@@ -246,11 +263,68 @@ expected(enum option_type type)
     return "";
 }
 
+enum {
+    FIGURE_MAX = 32
+};
+
+/* In the largest unit that divides it. */
+static const char *
+minutes_text(char text[FIGURE_MAX], uint64_t minutes)
+{
+    static const struct {
+        uint64_t minutes;
+        char name;
+    } UNITS[] = {{UINT64_C(24) * 60, 'd'}, {60, 'h'}, {1, 'm'}};
+    size_t i = 0;
+
+    while (minutes % UNITS[i].minutes != 0) {
+        i++;
+    }
+    (void)snprintf(text, FIGURE_MAX, "%llu%c", (unsigned long long)(minutes / UNITS[i].minutes),
+                   UNITS[i].name);
+    return text;
+}
+
+/* With as few digits as read back to the same number. */
+static const char *
+number_text(char text[FIGURE_MAX], double number)
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        (void)snprintf(text, FIGURE_MAX, "%.*g", digits, number);
+        if (strtod(text, NULL) == number) {
+            break;
+        }
+    }
+    return text;
+}
+
+static void
+refuse_range(const struct option *option, const char *name, const char *text,
+             struct buffer *problem)
+{
+    char min[FIGURE_MAX];
+    char max[FIGURE_MAX];
+
+    if (option->type == TYPE_RATIO) {
+        buffer_printf(problem, "%s must be above 0 and below 1, not '%s'", name, text);
+    } else if (option->type == TYPE_MINUTES) {
+        buffer_printf(problem, "%s must be between %s and %s, not '%s'", name,
+                      minutes_text(min, (uint64_t)option->min),
+                      minutes_text(max, (uint64_t)option->max), text);
+    } else {
+        buffer_printf(problem, "%s must be %sbetween %.15g and %.15g, not '%s'", name,
+                      option->type == TYPE_RATE ? "0 or " : "", option->min, option->max, text);
+    }
+}
+
 static bool
 in_range(const struct option *option, double value)
 {
     if (option->type == TYPE_RATIO) {
         return value > 0 && value < 1;
+    }
+    if (option->type == TYPE_RATE && value == 0) {
+        return true;
     }
     return option->max == 0 || (value >= option->min && value <= option->max);
 }
@@ -307,6 +381,7 @@ set_value(struct options *options, const struct option *option, const char *name
         break;
     case TYPE_RATIO:
     case TYPE_NUMBER:
+    case TYPE_RATE:
         good = parse_number(text, at);
         value = *(double *)at;
         break;
@@ -325,8 +400,7 @@ set_value(struct options *options, const struct option *option, const char *name
         return ERR_INVALID;
     }
     if (!in_range(option, value)) {
-        buffer_printf(problem, "%s must be between %.17g and %.17g, not '%s'", name, option->min,
-                      option->max, text);
+        refuse_range(option, name, text, problem);
         return ERR_INVALID;
     }
     return ERR_OK;
@@ -686,6 +760,43 @@ options_free(struct options *options)
     options->db_tls_ca = NULL;
 }
 
+static void
+forget(char **secret)
+{
+    if (*secret != NULL) {
+        explicit_bzero(*secret, strlen(*secret));
+        free(*secret);
+        *secret = NULL;
+    }
+}
+
+void
+options_forget_keys(struct options *options)
+{
+    forget(&options->api_keys);
+    forget(&options->admin_key);
+}
+
+enum err
+options_tenants(const struct options *options, const struct clock *clock, struct tenants **out,
+                struct buffer *problem)
+{
+    const struct tenants_config config = {
+        .keys = options->api_keys,
+        .keys_file = options->api_keys_file,
+        .admin_key = options->admin_key,
+        .rate = options->tenant_rate_limit_rps,
+        .burst = options->tenant_rate_limit_burst,
+        .clock = clock,
+    };
+    enum err err = tenants_open(out, &config, problem);
+
+    if (err != ERR_OK && err != ERR_INVALID) {
+        buffer_printf(problem, "API_KEYS cannot be read: %s", err_text(err));
+    }
+    return err;
+}
+
 bool
 options_has_db(const struct options *options)
 {
@@ -763,6 +874,7 @@ options_print(const struct options *options, FILE *out)
     for (size_t i = 0; i < ARRAY_LEN(OPTIONS); i++) {
         const struct option *option = &OPTIONS[i];
         const char *at = (const char *)options + option->offset;
+        char figure[FIGURE_MAX];
         const char *text;
         uint64_t count;
         double number;
@@ -785,11 +897,12 @@ options_print(const struct options *options, FILE *out)
             fprintf(out, "%llu\n", (unsigned long long)count);
             break;
         case TYPE_MINUTES:
-            fprintf(out, "%llum\n", (unsigned long long)count);
+            fprintf(out, "%s\n", minutes_text(figure, count));
             break;
         case TYPE_RATIO:
         case TYPE_NUMBER:
-            fprintf(out, "%.17g\n", number);
+        case TYPE_RATE:
+            fprintf(out, "%s\n", number_text(figure, number));
             break;
         case TYPE_BOOL:
             fprintf(out, "%s\n", flag ? "true" : "false");

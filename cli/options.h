@@ -12,7 +12,9 @@
 
 #include "core/base.h"
 #include "core/buffer.h"
+#include "core/clock.h"
 #include "core/err.h"
+#include "core/tenants.h"
 #include "storage/mysql_config.h"
 
 struct options {
@@ -29,6 +31,14 @@ struct options {
     uint64_t shutdown_timeout_ms;
     uint64_t max_future_skew_ms;
     bool ready_requires_db;
+
+    char *api_keys;
+    char *api_keys_file;
+    char *admin_key;
+    double rate_limit_rps; /* 0: off, here and below */
+    uint64_t rate_limit_burst;
+    double tenant_rate_limit_rps;
+    uint64_t tenant_rate_limit_burst;
 
     char *wal_dir;
     uint64_t wal_max_bytes;
@@ -79,6 +89,16 @@ void options_help(FILE *out, const char *only);
 
 /* Prints the effective values, passwords hidden. */
 void options_print(const struct options *options, FILE *out);
+
+/*
+ * The tenants and their keys. ERR_INVALID: a sentence about API_KEYS, API_KEYS_FILE or ADMIN_KEY is
+ * in PROBLEM, as there is after any other error.
+ */
+MUST_CHECK enum err options_tenants(const struct options *options, const struct clock *clock,
+                                    struct tenants **out, struct buffer *problem);
+
+/* Overwrites the texts of the keys: once the tenants are open, digests do. */
+void options_forget_keys(struct options *options);
 
 /* True when a database is configured. */
 bool options_has_db(const struct options *options);

@@ -43,6 +43,7 @@ struct app {
     struct replicator *replicators[JOURNAL_PARTITIONS_MAX];
     uint32_t replicator_count;
     struct ticker *ticker;
+    struct tenants *tenants;
     struct server *server;
 };
 
@@ -250,6 +251,8 @@ start_http(struct app *app)
         .read_timeout_ms = (int)options->http_read_timeout_ms,
         .idle_timeout_ms = (int)options->http_idle_timeout_ms,
         .future_skew_max_us = (int64_t)options->max_future_skew_ms * 1000,
+        .rate = options->rate_limit_rps,
+        .rate_burst = options->rate_limit_burst,
         .ready_requires_db = options->ready_requires_db,
         .has_db = options_has_db(options),
         .version = SLUICE_VERSION,
@@ -259,6 +262,7 @@ start_http(struct app *app)
         .slices = app->slices,
         .slo = &app->slo,
         .clock = app->clock,
+        .tenants = app->tenants,
         .replicators = app->replicators,
         .replicator_count = app->replicator_count,
     };
@@ -300,6 +304,37 @@ found_fatal(struct app *app)
     return err;
 }
 
+static void
+log_keys(const char *event, const struct tenants *tenants)
+{
+    struct tenants_stats stats;
+
+    tenants_stats(tenants, &stats);
+    log_info(event, LOG_U64("keys", stats.keys), LOG_U64("tenants", stats.tenants), LOG_END);
+}
+
+/* SIGHUP: who is given a key or loses one needs no restart. */
+static void
+reload_keys(struct app *app)
+{
+    struct buffer problem = BUFFER_EMPTY;
+    enum err err;
+
+    if (app->options.api_keys_file == NULL) {
+        log_info("serve.nothing_to_reload", LOG_STR("hint", "API_KEYS_FILE is not set"), LOG_END);
+        return;
+    }
+    err = tenants_reload(app->tenants, &problem);
+    buffer_append_char(&problem, '\0');
+    if (err == ERR_OK) {
+        log_keys("serve.keys_reloaded", app->tenants);
+    } else {
+        log_error("serve.keys_kept", LOG_ERR(err),
+                  LOG_STR("cause", problem.failed ? "" : problem.data), LOG_END);
+    }
+    buffer_free(&problem);
+}
+
 /* Waits for a signal to stop (ERR_OK) or for something the process must not go on with. */
 static enum err
 watch(struct app *app, const sigset_t *set)
@@ -313,6 +348,9 @@ watch(struct app *app, const sigset_t *set)
         if (signal_number == SIGTERM || signal_number == SIGINT) {
             log_info("serve.stopping", LOG_I64("signal", signal_number), LOG_END);
             return ERR_OK;
+        }
+        if (signal_number == SIGHUP) {
+            reload_keys(app);
         }
         err = found_fatal(app);
         if (err != ERR_OK) {
@@ -389,6 +427,7 @@ release(struct app *app)
     }
     wal_close(app->wal);
     slices_free(app->slices);
+    tenants_free(app->tenants);
     options_free(&app->options);
 }
 
@@ -401,6 +440,10 @@ command_serve(int argc, char **argv)
     enum err err = options_read(&app.options, argc, argv, &problem);
     int code;
 
+    if (err == ERR_OK) {
+        err = options_tenants(&app.options, app.clock, &app.tenants, &problem);
+        options_forget_keys(&app.options);
+    }
     if (err != ERR_OK) {
         fprintf(stderr, "sluice: %.*s\n", (int)problem.len,
                 problem.data == NULL ? "" : problem.data);
@@ -412,6 +455,9 @@ command_serve(int argc, char **argv)
     block_signals(&signals);
     mysql_library_start();
     set_objectives(&app);
+    if (tenants_have_keys(app.tenants)) {
+        log_keys("serve.keys_loaded", app.tenants);
+    }
     err = start_log(&app);
     if (err == ERR_OK) {
         err = start_replicators(&app);

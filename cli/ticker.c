@@ -49,7 +49,7 @@ load_history(struct ticker *ticker, enum err *last)
         *last = err;
         if (err == ERR_OK) {
             log_info("ticker.history_loaded", LOG_END);
-        } else {
+        } else if (err != ERR_NOT_FOUND) {
             log_warn("ticker.history_unavailable", LOG_ERR(err), LOG_END);
         }
     }

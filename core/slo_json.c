@@ -189,6 +189,8 @@ write_objective(struct buffer *out, const struct slo_figures *figures)
     buffer_append_json_string(out, span_of(objective->id));
     buffer_append_text(out, ",\"type\":\"");
     buffer_append_text(out, slo_type_name(objective->type));
+    buffer_append_text(out, "\",\"health\":\"");
+    buffer_append_text(out, slo_health_name(figures->health));
     buffer_append_char(out, '"');
     write_number(out, "target", objective->target);
     write_window(out, objective->window_minutes);

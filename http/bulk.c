@@ -327,19 +327,22 @@ judge(struct exchange *exchange)
     const char *complaint = upload_complaint(exchange);
     enum problem why = PROBLEM_NONE;
 
-    if (complaint != NULL) {
-        refuse(exchange, PROBLEM_VALIDATION, complaint);
-        return false;
-    }
-    if (!upload->over) {
+    if (complaint == NULL && !upload->over) {
         bulk_end(&upload->bulk);
         why = read_elements(upload);
     }
     if (why == PROBLEM_NONE && !charge(exchange)) {
         why = PROBLEM_BACKPRESSURE;
     }
+    if (why == PROBLEM_NONE) { /* as many tokens as there are events is known only now */
+        why = access_take(exchange, upload->bulk.elements > 0 ? upload->bulk.elements : 1);
+    }
     if (why != PROBLEM_NONE) {
         refuse(exchange, why, NULL);
+        return false;
+    }
+    if (complaint != NULL) {
+        refuse(exchange, PROBLEM_VALIDATION, complaint);
         return false;
     }
     if (upload->problem != PROBLEM_NONE) {

@@ -307,11 +307,14 @@ is_type_taken(const struct exchange *exchange)
                                         (request_is_lines(request) || request_is_csv(request)));
 }
 
+/* In the contract's order: size, key, and what only then matters. */
 static enum problem
-check_event_head(const struct server *server, struct exchange *exchange)
+check_event_head(struct exchange *exchange)
 {
+    const struct server *server = exchange->loop->server;
     struct request *request = &exchange->request;
     size_t max = server->config.body_bytes_max;
+    enum problem why;
 
     if (exchange->route->body == BODY_EVENT && server->config.event_bytes_max < max) {
         max = server->config.event_bytes_max;
@@ -321,6 +324,10 @@ check_event_head(const struct server *server, struct exchange *exchange)
     }
     if (request->content_length > max) {
         return PROBLEM_BODY_TOO_LARGE;
+    }
+    why = access_check(exchange, exchange->route->auth);
+    if (why != PROBLEM_NONE) {
+        return why;
     }
     if (!is_type_taken(exchange)) {
         return PROBLEM_MEDIA_TYPE;
@@ -357,14 +364,17 @@ take_head(struct conn *conn)
         return;
     }
     if (exchange->route->body == BODY_NONE) {
-        if (request->content_length > DISCARD_BYTES_MAX) {
-            refuse_at_head(conn, PROBLEM_BODY_TOO_LARGE);
+        why = request->content_length > DISCARD_BYTES_MAX
+                  ? PROBLEM_BODY_TOO_LARGE
+                  : access_check(exchange, exchange->route->auth);
+        if (why != PROBLEM_NONE) {
+            refuse_at_head(conn, why);
             return;
         }
         request->discard = true;
         request->body_max = DISCARD_BYTES_MAX;
     } else {
-        why = check_event_head(conn->loop->server, exchange);
+        why = check_event_head(exchange);
         if (why != PROBLEM_NONE) {
             refuse_at_head(conn, why);
             return;

@@ -1,5 +1,6 @@
 // Polls /slo/status every two seconds and /ready and the log's fill beside it. Text only ever enters
-// the page as text nodes, so a service's name cannot become markup.
+// the page as text nodes, so a service's name cannot become markup. Where the server asks for an API key, a
+// field appears; the key stays in this tab's session storage and goes to this server only.
 'use strict';
 
 const POLL_MS = 2000;
@@ -24,8 +25,9 @@ function serviceRows(service) {
     const row = document.createElement('tr');
     const head = document.createElement('th');
     const burn = objective.burn_rate || {};
-    const health = objective.health || service.health;
+    const health = objective.health; // its own: one broken objective does not blame the other
     head.scope = 'row';
+    head.className = 'name';
     head.textContent = service.service;
     row.append(head);
     cell(row, objective.type || '-');
@@ -47,7 +49,7 @@ function showStatus(status) {
   byId('health').className = status.health;
   byId('count').textContent = number(services.length, 0);
   byId('pending').textContent = number(status.pending_events, 0);
-  byId('as-of').textContent = String(status.as_of);
+  byId('as-of').textContent = String(status.as_of).replace('T', ' ').replace(/(\.\d+)?Z$/, ' UTC');
   if (rows.length) byId('rows').replaceChildren(...rows);
   return status.degraded ? 'Degraded: the database is away, events wait in the log' : 'Live';
 }
@@ -69,8 +71,29 @@ function say(text, bad) {
   state.classList.toggle('bad', bad);
 }
 
+class KeyNeeded extends Error {}
+
+const KEY = 'sluice.key';
+let timer = 0;
+
+function useKey(event) {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, byId('key').value.trim());
+  byId('key').value = '';
+  clearTimeout(timer);
+  poll();
+}
+
 async function get(path) {
-  const answer = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(POLL_MS * 2) });
+  const key = path === '/slo/status' && sessionStorage.getItem(KEY);
+  const answer = await fetch(path, {
+    cache: 'no-store',
+    headers: key ? { 'X-API-Key': key } : {},
+    signal: AbortSignal.timeout(POLL_MS * 2),
+  });
+  if (answer.status === 401 || answer.status === 403) {
+    throw new KeyNeeded(key ? 'This key does not open this page' : 'This server asks for an API key');
+  }
   if (!answer.ok && path !== '/ready') throw new Error(path + ' answered ' + answer.status);
   return answer;
 }
@@ -82,12 +105,16 @@ async function poll() {
     const notReady = ready.status !== 'ready';
     byId('database').textContent = (ready.checks || {}).database || '-';
     showLog(await (await get('/metrics')).text());
+    byId('access').hidden = !sessionStorage.getItem(KEY);
     say(notReady ? 'Not ready: ' + (ready.reasons || []).join(', ') : text,
       notReady || text.startsWith('Degraded'));
   } catch (error) {
-    say('No answer from the server: ' + error.message, true);
+    if (error instanceof KeyNeeded) byId('access').hidden = false;
+    say(error instanceof KeyNeeded ? error.message : 'No answer from the server: ' + error.message, true);
   }
-  setTimeout(poll, POLL_MS);
+  clearTimeout(timer); // of a poll that ran beside this one
+  timer = setTimeout(poll, POLL_MS);
 }
 
+byId('access').addEventListener('submit', useKey);
 poll();

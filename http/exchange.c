@@ -92,6 +92,8 @@ exchange_free(struct exchange *exchange)
     exchange->continue_wanted = false;
     exchange->close = false;
     exchange->id_in_header = false;
+    exchange->rated = 0;
+    exchange->tenant = NULL;
     exchange->status = 0;
     exchange->id_len = 0;
     exchange->request_id_len = 0;
@@ -206,6 +208,9 @@ exchange_answer(struct exchange *exchange, uint16_t status, const char *type, st
     }
     buffer_append_text(out, "\r\n");
     buffer_append_text(out, headers);
+    if (exchange->rated != 0) {
+        access_write_fields(exchange, out);
+    }
     if (exchange->close) {
         buffer_append_text(out, "Connection: close\r\n");
     } else if (!exchange->request.http_1_1) {
@@ -236,18 +241,23 @@ exchange_problem_more(struct exchange *exchange, enum problem problem, const cha
                       struct span more)
 {
     struct buffer *body = &exchange->loop->body;
-    char headers[48] = "";
+    uint64_t retry_after_s =
+        problem == PROBLEM_RATE_LIMITED ? exchange->retry_after_s : problem_retry_after_s(problem);
+    char headers[64] = "";
 
     exchange_identify(exchange);
     buffer_clear(body, READ_BYTES);
     problem_json(body, problem, message,
                  (struct span){exchange->request_id, exchange->request_id_len}, more);
-    if (problem == PROBLEM_CODING) { /* RFC 7694 */
+    if (retry_after_s != 0) {
+        (void)snprintf(headers, sizeof(headers), "Retry-After: %llu\r\n",
+                       (unsigned long long)retry_after_s);
+    } else if (problem == PROBLEM_UNAUTHORIZED) {
+        /* A 401 must name a scheme; browsers know none of this name and so ask for no password. */
+        (void)snprintf(headers, sizeof(headers),
+                       "WWW-Authenticate: ApiKey header=\"X-API-Key\"\r\n");
+    } else if (problem == PROBLEM_CODING) { /* RFC 7694 */
         (void)snprintf(headers, sizeof(headers), "Accept-Encoding: gzip\r\n");
-    }
-    if (problem_retry_after_s(problem) != 0) {
-        (void)snprintf(headers, sizeof(headers), "Retry-After: %u\r\n",
-                       problem_retry_after_s(problem));
     }
     exchange_answer(exchange, problem_status(problem), "application/problem+json",
                     buffer_span(body), headers);

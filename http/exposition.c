@@ -174,6 +174,28 @@ write_events(const struct server *server, struct buffer *out)
     write_rejected(server, out);
 }
 
+/* ---- keys ---- */
+
+static void
+write_keys(const struct server *server, struct buffer *out)
+{
+    struct tenants_stats stats;
+
+    if (server->deps.tenants == NULL || !tenants_have_keys(server->deps.tenants)) {
+        return;
+    }
+    tenants_stats(server->deps.tenants, &stats);
+    one_u64(out, "sluice_api_keys", METRIC_GAUGE, "API keys in force.", stats.keys);
+    one_u64(out, "sluice_api_key_tenants", METRIC_GAUGE, "Tenants that have an API key.",
+            stats.tenants);
+    metrics_family(
+        out, "sluice_api_key_reloads_total", METRIC_COUNTER,
+        "Times API_KEYS_FILE was read again; after a failure the keys stay as they were.");
+    metrics_sample_u64(out, "sluice_api_key_reloads_total", "result=\"ok\"", stats.reloads);
+    metrics_sample_u64(out, "sluice_api_key_reloads_total", "result=\"failed\"",
+                       stats.reload_failures);
+}
+
 /* ---- log ---- */
 
 static void
@@ -584,6 +606,7 @@ exposition_write(const struct server *server, struct buffer *out)
     buffer_free(&labels);
     write_events(server, out);
     write_http(server, out);
+    write_keys(server, out);
     write_log(server, &stats, out);
     write_replicators(server, out);
     one_f64(out, "sluice_audit_difference_events",

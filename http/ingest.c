@@ -6,13 +6,6 @@
  */
 #include "http/internal.h"
 
-struct span
-request_tenant(const struct exchange *exchange)
-{
-    (void)exchange;
-    return SPAN_LITERAL("default");
-}
-
 /* The committer's thread: hand the exchange back to its loop, touch nothing after that. */
 static void
 on_done(struct append *append)
@@ -132,10 +125,16 @@ handle_ingest(struct exchange *exchange)
     struct loop *loop = exchange->loop;
     struct decode_error error = {"validation_error", ""};
     const char *complaint = upload_complaint(exchange);
+    enum problem why;
     enum err err;
 
     metric_add(&loop->metrics.received, 1);
     exchange_identify(exchange); /* while the header is at hand */
+    why = access_take(exchange, 1);
+    if (why != PROBLEM_NONE) {
+        reject(exchange, why, NULL);
+        return;
+    }
     if (complaint != NULL) {
         reject(exchange, PROBLEM_VALIDATION, complaint);
         return;

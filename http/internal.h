@@ -22,6 +22,7 @@
 #include "core/decode.h"
 #include "core/journal.h"
 #include "core/metrics.h"
+#include "core/tenants.h"
 #include "http/inflate.h"
 #include "http/request.h"
 #include "http/route.h"
@@ -83,6 +84,12 @@ enum exchange_state {
     EXCHANGE_DONE,    /* the answer is complete */
 };
 
+enum rate_limit {
+    RATE_TENANT,
+    RATE_ALL,
+    RATE_LIMITS
+};
+
 struct exchange {
     struct exchange *next;          /* in its connection's queue, or in the free list */
     struct exchange *finished_next; /* in loop->finished */
@@ -98,7 +105,11 @@ struct exchange {
     bool continue_wanted; /* 100 Continue is to be sent when it is this exchange's turn */
     bool close;           /* the connection ends after this answer */
     bool id_in_header;
-    uint16_t status; /* of the answer */
+    uint32_t rated;                        /* bit per rate limit that was asked for tokens */
+    struct token_level level[RATE_LIMITS]; /* as it was then */
+    uint64_t retry_after_s;                /* valid when the answer is PROBLEM_RATE_LIMITED */
+    struct tenant *tenant; /* NULL on routes that need none, and in a server without tenants */
+    uint16_t status;       /* of the answer */
     enum event_shape shape;
     uint8_t id_len;
     uint8_t request_id_len;
@@ -218,6 +229,7 @@ struct server {
     struct server_deps deps;
     struct request_limits limits;
     struct budget budget;
+    struct token_bucket rate; /* of all tenants together */
     struct budget answers; /* long pages on their way to clients; as large as BUDGET, but apart: a
                               slow reader does not cost an event */
     _Atomic int phase;
@@ -320,8 +332,26 @@ void bulk_finish(struct exchange *exchange);
 /* No replicator is streaming although a database is configured. */
 bool server_degraded(const struct server *server);
 
-/* The tenant a request speaks for. */
+/* ---- access.c ---- */
+
+/*
+ * Whether the request's X-API-Key opens what needs AUTH; sets exchange->tenant. PROBLEM_NONE,
+ * PROBLEM_UNAUTHORIZED or PROBLEM_FORBIDDEN. The head must still be there.
+ */
+MUST_CHECK enum problem access_check(struct exchange *exchange, enum route_auth auth);
+
+/* The tenant a request speaks for; "default" where none was needed. */
 struct span request_tenant(const struct exchange *exchange);
+
+/*
+ * Takes EVENTS tokens from the tenant's and from the common bucket, or none at all. PROBLEM_NONE;
+ * PROBLEM_RATE_LIMITED; PROBLEM_OVER_BURST: so many at once never pass. Call once per request: the
+ * answer tells the levels.
+ */
+MUST_CHECK enum problem access_take(struct exchange *exchange, uint64_t events);
+
+/* Appends RateLimit-Policy and RateLimit of an exchange that was rated. */
+void access_write_fields(const struct exchange *exchange, struct buffer *out);
 
 /* ---- exposition.c ---- */
 void exposition_write(const struct server *server, struct buffer *out);

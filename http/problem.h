@@ -40,6 +40,8 @@
       "this Idempotency-Key was used before with a different body")                                \
     X(PROBLEM_RATE_LIMITED, 429, "rate_limited", 1, "Too Many Requests",                           \
       "more events than the rate limit allows")                                                    \
+    X(PROBLEM_OVER_BURST, 413, "body_too_large", 0, "Content Too Large",                           \
+      "more events at once than the rate limit's burst; send them in smaller requests")            \
     X(PROBLEM_HEADERS_TOO_LARGE, 431, "headers_too_large", 0, "Request Header Fields Too Large",   \
       "the request head is larger than this server takes")                                         \
     X(PROBLEM_OUTCOME_UNKNOWN, 500, "outcome_unknown", 0, "Internal Server Error",                 \

@@ -34,7 +34,8 @@
     X(FIELD_IDEMPOTENCY_KEY, "idempotency-key", true)                                              \
     X(FIELD_TRACEPARENT, "traceparent", false)                                                     \
     X(FIELD_REQUEST_ID, "x-request-id", false)                                                     \
-    X(FIELD_ACCEPT, "accept", false)
+    X(FIELD_ACCEPT, "accept", false)                                                               \
+    X(FIELD_API_KEY, "x-api-key", true)
 
 enum request_field {
 #define FIELD_MEMBER(name, text, single) name,

@@ -7,19 +7,19 @@
 #include "http/internal.h"
 
 const struct route ROUTES[] = {
-    {METHOD_POST, "/events", BODY_EVENT, handle_ingest, DECODE_EVENTS},
-    {METHOD_POST, "/events/bulk", BODY_BULK, handle_bulk, 0},
-    {METHOD_POST, "/ingest", BODY_EVENT, handle_ingest, DECODE_INGEST},
-    {METHOD_GET, "/health", BODY_NONE, handle_health, 0},
-    {METHOD_GET, "/livez", BODY_NONE, handle_health, 0},
-    {METHOD_GET, "/ready", BODY_NONE, handle_ready, 0},
-    {METHOD_GET, "/readyz", BODY_NONE, handle_ready, 0},
-    {METHOD_GET, "/metrics", BODY_NONE, handle_metrics, 0},
-    {METHOD_GET, "/metrics/prometheus", BODY_NONE, handle_metrics, 0},
-    {METHOD_GET, "/slo/status", BODY_NONE, handle_slo_status, 0},
-    {METHOD_GET, "/", BODY_NONE, handle_dashboard, DASHBOARD_PAGE},
-    {METHOD_GET, "/dashboard.css", BODY_NONE, handle_dashboard, DASHBOARD_STYLE},
-    {METHOD_GET, "/dashboard.js", BODY_NONE, handle_dashboard, DASHBOARD_SCRIPT},
+    {METHOD_POST, "/events", AUTH_TENANT, BODY_EVENT, handle_ingest, DECODE_EVENTS},
+    {METHOD_POST, "/events/bulk", AUTH_TENANT, BODY_BULK, handle_bulk, 0},
+    {METHOD_POST, "/ingest", AUTH_TENANT, BODY_EVENT, handle_ingest, DECODE_INGEST},
+    {METHOD_GET, "/health", AUTH_NONE, BODY_NONE, handle_health, 0},
+    {METHOD_GET, "/livez", AUTH_NONE, BODY_NONE, handle_health, 0},
+    {METHOD_GET, "/ready", AUTH_NONE, BODY_NONE, handle_ready, 0},
+    {METHOD_GET, "/readyz", AUTH_NONE, BODY_NONE, handle_ready, 0},
+    {METHOD_GET, "/metrics", AUTH_NONE, BODY_NONE, handle_metrics, 0},
+    {METHOD_GET, "/metrics/prometheus", AUTH_NONE, BODY_NONE, handle_metrics, 0},
+    {METHOD_GET, "/slo/status", AUTH_TENANT, BODY_NONE, handle_slo_status, 0},
+    {METHOD_GET, "/", AUTH_NONE, BODY_NONE, handle_dashboard, DASHBOARD_PAGE},
+    {METHOD_GET, "/dashboard.css", AUTH_NONE, BODY_NONE, handle_dashboard, DASHBOARD_STYLE},
+    {METHOD_GET, "/dashboard.js", AUTH_NONE, BODY_NONE, handle_dashboard, DASHBOARD_SCRIPT},
 };
 
 const uint32_t ROUTE_COUNT = ARRAY_LEN(ROUTES);

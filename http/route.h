@@ -22,9 +22,17 @@ enum route_body {
     BODY_BULK,  /* many, taken while they arrive, at most body_bytes_max */
 };
 
+/* What a request must show. Without keys configured: nothing, unless there is an admin key. */
+enum route_auth {
+    AUTH_NONE,
+    AUTH_TENANT, /* a tenant's key; the request sees and writes that tenant alone */
+    AUTH_ADMIN,  /* the admin's key */
+};
+
 struct route {
     enum request_method method;
     const char *path; /* also the metric label */
+    enum route_auth auth;
     enum route_body body;
     void (*handle)(struct exchange *exchange);
     int detail; /* the handler's: which of its variants */

@@ -127,6 +127,7 @@ server_open(struct server **out, const struct server_config *config, const struc
     enum err err;
 
     ASSERT(config->threads > 0);
+    ASSERT(config->threads <= TENANTS_READERS_MAX);
     ASSERT(config->connections_max > 0);
     ASSERT(config->read_timeout_ms > 0);
     ASSERT(config->idle_timeout_ms > 0);
@@ -142,6 +143,8 @@ server_open(struct server **out, const struct server_config *config, const struc
     server->budget.max = config->buffered_bytes_max;
     server->answers.max = config->buffered_bytes_max;
     server->port = config->port;
+    token_bucket_init(&server->rate, config->rate, config->rate_burst,
+                      clock_monotonic_us(deps->clock));
     server->started_wall_us = clock_wall_us(deps->clock);
     server->audit_base = audit_balance(deps);
     server->loops = calloc(config->threads, sizeof(*server->loops));

@@ -16,6 +16,7 @@
 #include "core/replicator.h"
 #include "core/slices.h"
 #include "core/slo.h"
+#include "core/tenants.h"
 
 struct server_config {
     const char *host;
@@ -31,6 +32,8 @@ struct server_config {
     int write_timeout_ms; /* a client must take some of its answer this often; 0: as read_timeout_ms
                            */
     int64_t future_skew_max_us;
+    double rate;         /* events a second of all tenants together; 0: no limit */
+    uint64_t rate_burst; /* 0: one second's worth */
     bool ready_requires_db;
     bool has_db;
     const char *version; /* for sluice_build_info; NULL: "unknown" */
@@ -42,6 +45,7 @@ struct server_deps {
     struct slices *slices;
     const struct slo_config *slo;
     const struct clock *clock;
+    struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */
     uint32_t replicator_count;
 };

@@ -66,6 +66,10 @@ source_number(const struct source *source)
 static enum err
 unavailable(struct mysql_history *history, const char *step)
 {
+    if (mysql_errno(history->session.mysql) == MYSQL_NUMBER_NO_TABLE) {
+        mysql_session_close(&history->session);
+        return ERR_NOT_FOUND; /* a fresh database: a replicator is about to make the tables */
+    }
     mysql_session_log_error(&history->session, "mysql.history_failed", step, true);
     mysql_session_close(&history->session);
     return ERR_UNAVAILABLE;

@@ -31,7 +31,8 @@ typedef enum err mysql_history_fn(void *arg, uint64_t source, const struct slice
 /*
  * Gives FN each slice that changed since the last successful load (the first time: all), as a
  * replacement of what that source gave for the key before; in one snapshot. A source whose offset
- * went back (a restored database) is given whole. ERR_UNAVAILABLE: the database did not answer.
+ * went back (a restored database) is given whole. ERR_UNAVAILABLE: the database did not answer;
+ * ERR_NOT_FOUND: it has no tables yet.
  * FN's first error ends the load and is returned. After any error the next load gives again what
  * this one gave.
  */

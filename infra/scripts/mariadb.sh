@@ -9,6 +9,9 @@
 # machine only.
 set -euo pipefail
 
+# Where Debian puts mariadbd; an ordinary user's PATH does not have it.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin
+
 usage() {
     cat <<'TEXT'
 usage: mariadb.sh start DIR [--port N|auto] [-- MARIADBD_OPTION...]

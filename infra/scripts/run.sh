@@ -90,7 +90,9 @@ start_database() {
 }
 
 banner() {
-    local base=http://$HTTP_HOST:$HTTP_PORT
+    local host=$HTTP_HOST
+    [[ $host != *:* ]] || host="[$host]" # an IPv6 address
+    local base=http://$host:$HTTP_PORT
     cat <<TEXT
 
   Sluice is up.

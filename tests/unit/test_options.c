@@ -230,6 +230,18 @@ each_bad_value_is_refused_in_the_words_of_its_variable(void **state)
 }
 
 static void
+a_range_is_named_in_the_units_of_its_setting(void **state)
+{
+    (void)state;
+    setenv("SLO_WINDOW", "91d", 1);
+    assert_refused(read_none(), "SLO_WINDOW must be between 1h and 90d, not '91d'");
+    unsetenv("SLO_WINDOW");
+    setenv("SLO_TARGET", "1", 1);
+    assert_refused(read_none(), "SLO_TARGET must be above 0 and below 1, not '1'");
+    unsetenv("SLO_TARGET");
+}
+
+static void
 the_ends_of_each_range_are_within_it(void **state)
 {
     (void)state;
@@ -298,9 +310,7 @@ a_bad_value_under_an_alias_names_the_alias(void **state)
 static void
 protection_this_build_lacks_refuses_the_start(void **state)
 {
-    static const char *const NAMES[] = {
-        "API_KEYS",     "API_KEYS_FILE",  "ADMIN_KEY",          "TLS_CERT_FILE",
-        "TLS_KEY_FILE", "RATE_LIMIT_RPS", "TLS_CLIENT_CA_FILE", "TENANT_RATE_LIMIT_RPS"};
+    static const char *const NAMES[] = {"TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
@@ -309,9 +319,68 @@ protection_this_build_lacks_refuses_the_start(void **state)
         assert_null(strstr(problem.data, "secret-value"));
         unsetenv(NAMES[i]);
     }
-    setenv("RATE_LIMIT_RPS", "0", 1); /* off is what this build does */
+    setenv("TLS_CERT_FILE", "0", 1); /* off is what this build does */
     assert_int_equal(read_none(), ERR_OK);
-    assert_refused(READ("--api-keys=a:b"), "--api-keys");
+    assert_refused(READ("--tls-cert-file=x"), "--tls-cert-file");
+}
+
+static void
+a_rate_is_off_or_within_its_limits(void **state)
+{
+    (void)state;
+    assert_int_equal(read_none(), ERR_OK);
+    assert_true(options.rate_limit_rps == 0);
+    assert_true(options.tenant_rate_limit_rps == 0);
+    assert_int_equal(READ("--rate-limit-rps=2.5", "--rate-limit-burst=7",
+                          "--tenant-rate-limit-rps=0.001", "--tenant-rate-limit-burst=1000000000"),
+                     ERR_OK);
+    assert_true(options.rate_limit_rps == 2.5);
+    assert_int_equal(options.rate_limit_burst, 7);
+    assert_true(options.tenant_rate_limit_rps == 0.001);
+    assert_int_equal(options.tenant_rate_limit_burst, 1000000000);
+    assert_int_equal(READ("--rate-limit-rps=0"), ERR_OK);
+    assert_refused(READ("--rate-limit-rps=-1"),
+                   "RATE_LIMIT_RPS must be 0 or between 0.001 and 1000000000, not '-1'");
+    assert_refused(READ("--tenant-rate-limit-rps=0.0009"), "TENANT_RATE_LIMIT_RPS must be 0 or");
+    assert_refused(READ("--rate-limit-rps=2e9"), "RATE_LIMIT_RPS must be 0 or");
+    assert_refused(READ("--rate-limit-rps=fast"), "RATE_LIMIT_RPS must be a number");
+    assert_refused(READ("--rate-limit-burst=1000000001"), "RATE_LIMIT_BURST");
+    assert_refused(READ("--tenant-rate-limit-burst=1.5"), "TENANT_RATE_LIMIT_BURST");
+}
+
+/* ---- keys ---- */
+
+static void
+keys_become_tenants_and_are_then_forgotten(void **state)
+{
+    struct tenants *tenants;
+    struct tenant *tenant;
+
+    (void)state;
+    setenv("API_KEYS", "t1:k1", 1);
+    setenv("ADMIN_KEY", "root", 1);
+    assert_int_equal(READ("--tenant-rate-limit-rps=5", "--tenant-rate-limit-burst=9"), ERR_OK);
+    assert_int_equal(options_tenants(&options, clock_system(), &tenants, &problem), ERR_OK);
+    options_forget_keys(&options);
+    assert_null(options.api_keys);
+    assert_null(options.admin_key);
+    assert_int_equal(tenants_find(tenants, 0, SPAN_LITERAL("k1"), &tenant), KEY_OF_TENANT);
+    assert_int_equal(tenant->bucket.burst, 9);
+    assert_int_equal(tenants_find(tenants, 0, SPAN_LITERAL("root"), &tenant), KEY_OF_ADMIN);
+    tenants_free(tenants);
+    options_forget_keys(&options);
+}
+
+static void
+keys_that_are_none_are_told_without_the_key(void **state)
+{
+    struct tenants *tenants;
+
+    (void)state;
+    assert_int_equal(READ("--api-keys=secret-without-a-tenant"), ERR_OK);
+    assert_refused(options_tenants(&options, clock_system(), &tenants, &problem),
+                   "API_KEYS must be \"tenant:key,tenant:key\"");
+    assert_null(strstr(problem.data, "secret"));
 }
 
 /* ---- the database's address ---- */
@@ -578,7 +647,9 @@ the_effective_values_are_shown_and_secrets_are_not(void **state)
     assert_non_null(strstr(text, "DB_HOST=h\n"));
     assert_non_null(strstr(text, "HTTP_PORT=81\n"));
     assert_non_null(strstr(text, "READY_REQUIRES_DB=true\n"));
-    assert_non_null(strstr(text, "SLO_WINDOW=120m\n"));
+    assert_non_null(strstr(text, "SLO_WINDOW=2h\n"));
+    assert_non_null(strstr(text, "SLO_LATENCY_TARGET=0.99\n"));
+    assert_non_null(strstr(text, "SLO_LATENCY_MS=500\n"));
     assert_non_null(strstr(text, "WAL_MAX_BYTES=2097152\n"));
     assert_non_null(strstr(text, "LOG_LEVEL=ERROR\n"));
     assert_non_null(strstr(text, "LOG_FORMAT=json\n"));
@@ -620,11 +691,15 @@ main(void)
         TEST(an_empty_flag_takes_a_text_away_but_not_one_that_is_needed),
         TEST(flags_are_read_in_both_forms_and_unknown_ones_refused),
         TEST(each_bad_value_is_refused_in_the_words_of_its_variable),
+        TEST(a_range_is_named_in_the_units_of_its_setting),
         TEST(the_ends_of_each_range_are_within_it),
         TEST(sizes_durations_numbers_and_words_have_their_forms),
         TEST(an_event_may_not_be_larger_than_a_body),
         TEST(a_bad_value_under_an_alias_names_the_alias),
         TEST(protection_this_build_lacks_refuses_the_start),
+        TEST(a_rate_is_off_or_within_its_limits),
+        TEST(keys_become_tenants_and_are_then_forgotten),
+        TEST(keys_that_are_none_are_told_without_the_key),
         TEST(a_url_gives_every_part_or_leaves_the_default),
         TEST(a_url_is_percent_decoded_part_by_part),
         TEST(an_ipv6_address_stands_in_brackets),

@@ -497,11 +497,12 @@ the_document_has_the_documented_members(void **state)
                                               "attained",    "error_budget_remaining",
                                               "events_left", "minutes_left",
                                               "burn_rate",   "time_to_exhaustion_s",
-                                              "alerts",      "violations"};
+                                              "alerts",      "violations",
+                                              "health"};
         for (size_t i = 0; i < ARRAY_LEN(members); i++) {
             (void)member(objective, members[i]);
         }
-        assert_int_equal(cJSON_GetArraySize(objective), latency ? 13 : 12);
+        assert_int_equal(cJSON_GetArraySize(objective), latency ? 14 : 13);
         assert_string_equal(text(objective, "window"), "30d");
         assert_true(cJSON_IsNull(member(objective, "time_to_exhaustion_s")));
         assert_true(cJSON_IsArray(member(objective, "alerts")));
@@ -538,6 +539,23 @@ services_are_listed_worst_first(void **state)
         const cJSON *service = cJSON_GetArrayItem(member(document, "services"), i);
         assert_string_equal(text(service, "service"), expected[i]);
     }
+    cJSON_Delete(document);
+}
+
+static void
+an_objective_tells_its_own_health(void **state)
+{
+    struct slo_status_request request = request_of(*state);
+    cJSON *document;
+    const cJSON *objectives;
+
+    send(*state, 1, 1, 500, 1.0); /* failed, but fast */
+    document = document_of(&request);
+    assert_string_equal(text(document, "health"), "violated");
+    objectives = member(cJSON_GetArrayItem(member(document, "services"), 0), "objectives");
+    assert_string_equal(text(cJSON_GetArrayItem(objectives, 0), "type"), "availability");
+    assert_string_equal(text(cJSON_GetArrayItem(objectives, 0), "health"), "violated");
+    assert_string_equal(text(cJSON_GetArrayItem(objectives, 1), "health"), "healthy");
     cJSON_Delete(document);
 }
 
@@ -607,6 +625,7 @@ main(void)
         STORE_TEST(an_unknown_service_is_an_empty_list_without_data),
         STORE_TEST(the_document_has_the_documented_members),
         STORE_TEST(services_are_listed_worst_first),
+        STORE_TEST(an_objective_tells_its_own_health),
         STORE_TEST(windows_are_named_by_their_largest_unit),
         STORE_TEST(without_memory_the_answer_is_marked_as_failed),
     };
