@@ -41,8 +41,9 @@ struct fixture {
     struct server *server;
 };
 
+/* BURST: tokens there are, of which practically none come back; 0: no rate limit. */
 static void
-start_with(struct fixture *f, size_t buffered_bytes_max)
+start_with(struct fixture *f, size_t buffered_bytes_max, uint64_t burst)
 {
     struct fake_journal_config journal = {.partitions = 1, .id_window = 100000};
     struct slices_config slices = {.series_max = 100, .retain_minutes = 60 * 24 * 31};
@@ -57,6 +58,8 @@ start_with(struct fixture *f, size_t buffered_bytes_max)
         .read_timeout_ms = 60000,
         .idle_timeout_ms = 60000,
         .future_skew_max_us = 1000000,
+        .rate = burst > 0 ? 0.0001 : 0,
+        .rate_burst = burst,
         .version = "test",
     };
     struct server_deps deps = {.slo = &f->slo, .clock = clock_system()};
@@ -80,7 +83,7 @@ start_with(struct fixture *f, size_t buffered_bytes_max)
 static void
 start(struct fixture *f)
 {
-    start_with(f, 1 << 20);
+    start_with(f, 1 << 20, 0);
 }
 
 /* server_close() asserts that nothing of the budget is still taken. */
@@ -615,7 +618,7 @@ events_beyond_the_budget_are_503(void **state)
     struct client *client;
 
     (void)state;
-    start_with(&f, 32 * 1024);
+    start_with(&f, 32 * 1024, 0);
     client = client_new(&f);
     assert_int_equal(post_span(client, "/events/bulk", NDJSON, buffer_span(&lines)), 503);
     assert_true(says(client, "\"error\":\"backpressure\""));
@@ -626,6 +629,28 @@ events_beyond_the_budget_are_503(void **state)
     client_free(client);
     assert_int_equal(stored(&f), 1);
     buffer_free(&lines);
+    finish(&f);
+}
+
+static void
+a_bulk_costs_a_token_per_element(void **state)
+{
+    struct fixture f;
+    struct client *client;
+
+    (void)state;
+    start_with(&f, 1 << 20, 5);
+    client = client_new(&f);
+    assert_int_equal(post(client, "/events/bulk", NDJSON, "{}\n{}\n{}\n{}\n{}\n{}\n"), 413);
+    assert_true(says(client, "burst"));
+    assert_int_equal(post(client, "/events/bulk?mode=partial", NDJSON, "{}\n5\n{}\n"), 202);
+    assert_int_equal(post(client, "/events/bulk", NDJSON, "{}\n{}\n{}\n"), 429);
+    assert_true(says(client, "\"error\":\"rate_limited\""));
+    assert_non_null(strstr(client->head, "Retry-After: "));
+    assert_int_equal(post(client, "/events/bulk", NDJSON, "{}\n{}\n"), 202);
+    assert_int_equal(stored(&f), 4);
+    client_free(client);
+    assert_int_equal(metric(&f, "sluice_events_rejected_total{reason=\"rate_limited\"}"), 3);
     finish(&f);
 }
 
@@ -839,6 +864,7 @@ main(void)
         cmocka_unit_test(a_bulk_is_one_append_and_is_answered_after_its_commit),
         cmocka_unit_test(a_client_that_leaves_takes_nothing_with_it),
         cmocka_unit_test(events_beyond_the_budget_are_503),
+        cmocka_unit_test(a_bulk_costs_a_token_per_element),
         cmocka_unit_test(each_ingest_route_takes_gzip),
         cmocka_unit_test(gzip_that_is_cut_short_damaged_or_followed_by_garbage_is_400),
         cmocka_unit_test(joined_gzip_members_are_one_body),
