@@ -46,7 +46,7 @@ in_scope(enum scope scope, const struct route *route)
     case SCOPE_ALL:
         return true;
     case SCOPE_EVENT:
-        return route->body == BODY_EVENT;
+        return route->body != BODY_NONE;
     }
     assert_failed(__FILE__, __LINE__, "a scope of the list");
 }
@@ -117,7 +117,7 @@ problem_value(enum problem problem)
     struct buffer text = BUFFER_EMPTY;
     cJSON *value = NULL;
 
-    problem_json(&text, problem, NULL, SPAN_LITERAL("req-7f3a"));
+    problem_json(&text, problem, NULL, SPAN_LITERAL("req-7f3a"), (struct span){NULL, 0});
     if (!text.failed) {
         value = cJSON_ParseWithLength(text.data, text.len);
     }
