@@ -1,14 +1,17 @@
--- post.lua - what wrk sends: one telemetry event per request, POST /ingest.
+-- post.lua - what wrk sends: one telemetry event per request, POST /ingest, or many, POST /events/bulk.
 --
 --   wrk -s post.lua URL -- fixed        the same bytes each time, no id: the server makes one
 --   wrk -s post.lua URL -- ids RUN      an id of the client's own in each; RUN keeps runs apart
+--   wrk -s post.lua URL -- bulk COUNT   COUNT events of 120 bytes as NDJSON, no ids
 --
 -- The last line printed is for run.sh: "wrk" and key=value pairs; latencies in microseconds.
 
 local START = '{"service":"billing-a","status":200,"latency_ms":12.5'
 
-local function post(body)
-   return wrk.format("POST", nil, { ["Content-Type"] = "application/json" }, body)
+local LINE = START .. ',"timestamp":1763720000,"event_name":"billing-checkout-018bcfe5"}\n'
+
+local function post(body, media_type)
+   return wrk.format("POST", nil, { ["Content-Type"] = media_type or "application/json" }, body)
 end
 
 -- The length never changes, so neither does the head: only the id is new.
@@ -29,6 +32,9 @@ function init(args)
    else
       local whole = post(START .. "}")
 
+      if args[1] == "bulk" then
+         whole = post(string.rep(LINE, tonumber(args[2])), "application/x-ndjson")
+      end
       wrk.format = function() return whole end
    end
 end

@@ -49,6 +49,8 @@ function row(text, a, b, goal, bound,    ratio, verdict) {
     }
     if (value["load"] == "log") {
         what = "log " value["server"] " " value["group"]
+    } else if (value["load"] == "bulk" || value["load"] == "reading") {
+        what = value["load"] " " value["server"] " " value["work"]
     } else {
         what = value["load"] " " value["server"] " " value["body"] " " value["connections"]
         if (!(value["connections"] in seen)) {
@@ -86,6 +88,11 @@ END {
         row("p999 us, " n " connections, " rate "/s by the clock, beside nginx",
             median("open sluice fixed " n, "p999_us"), median("open nginx fixed " n, "p999_us"), "", 0)
     }
+    row("durable events/s, NDJSON bulks of 1000, beside Redis pipelined (32), always",
+        median("bulk sluice ", "events_s"), median("bulk redis ", "events_s"), "at least", 2.5)
+    row("the same beside 1000000", median("bulk sluice ", "events_s"), 1000000, "at least", 1)
+    row("NDJSON decoded and encoded on one core, events/s, beside 1000000",
+        median("reading sluice encode", "events_s"), 1000000, "at least", 1)
     split("1 64 256 1024", groups, " ")
     for (i = 1; i <= 4; i++) {
         row("log alone, events/s in groups of " groups[i] ", beside a bare LMDB",

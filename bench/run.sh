@@ -221,8 +221,8 @@ run_load() { # SERVER CONNECTIONS ROUND
 
 # redis-benchmark takes a number of requests, not a time: a short run first says how many. Its own
 # summary has no p999, so that is read from its list of percentiles.
-redis_load() { # CONNECTIONS REQUESTS
-    timeout --foreground $((seconds * 4 + 20)) redis-benchmark -h 127.0.0.1 -p "$redis_port" -c "$1" -n "$2" \
+redis_load() { # CONNECTIONS REQUESTS [PIPELINE]
+    timeout --foreground $((seconds * 4 + 20)) redis-benchmark -h 127.0.0.1 -p "$redis_port" -c "$1" -n "$2" -P "${3:-1}" \
         XADD log '*' service billing-a status 200 latency_ms 12.5 id run-000000-000-000000 2>&1 |
         tr '\r' '\n' | awk '
         /error/ { bad++ }
@@ -241,20 +241,45 @@ redis_load() { # CONNECTIONS REQUESTS
         }'
 }
 
-run_redis() { # CONNECTIONS ROUND
-    local line requests=${redis_requests[$1]:-} result
+run_redis() { # CONNECTIONS ROUND [PIPELINE]
+    local line requests=${redis_requests[$1/${3:-1}]:-} result load=closed
     if [ -z "$requests" ]; then
-        line=$(redis_load "$1" 10000)
+        line=$(redis_load "$1" 10000 "${3:-1}")
         requests=$(awk -v line="$line" -v s="$seconds" 'BEGIN {
             sub(/req_s=/, "", line); printf "%d", line * s + 1
         }')
-        redis_requests[$1]=$requests
+        redis_requests[$1/${3:-1}]=$requests
     fi
-    line=$(redis_load "$1" "$requests") || die "redis-benchmark failed"
+    line=$(redis_load "$1" "$requests" "${3:-1}") || die "redis-benchmark failed"
     [[ $line == *errors=0* ]] || die "Redis answered with errors"
     result=$(redis-cli -h 127.0.0.1 -p "$redis_port" del log) # or its memory only grows
     [ "$result" = 1 ] || die "Redis did not keep what was sent"
-    emit "round=$2 load=closed server=redis body=fixed connections=$1 $line"
+    if [ -n "${3:-}" ]; then
+        load="bulk per_request=$3"
+        line="events_s=${line#req_s=}"
+    fi
+    emit "round=$2 load=$load server=redis body=fixed connections=$1 $line"
+}
+
+run_bulk() { # CONNECTIONS ROUND EVENTS
+    local line
+    line=$(measured sluice wrk wrk -t 1 -c "$1" -d "${seconds}s" --timeout 10s \
+        -s bench/post.lua "http://127.0.0.1:$sluice_port/events/bulk?ids=0" -- bulk "$3")
+    line=$(awk -v line="$line" -v n="$3" 'BEGIN {
+        rate = line; sub(/req_s=/, "", rate); sub(/[^ ]* /, "", line)
+        printf "events_s=%d %s", rate * n, line
+    }')
+    emit "round=$2 load=bulk per_request=$3 server=sluice body=ndjson connections=$1 $line"
+}
+
+run_bulk_reading() { # ROUND
+    local line output
+    mkdir "$work/log"
+    output=$(timeout --foreground $((seconds * 8 + 60)) "$built/bench/bench_bulk" "$work/log/wal" "$seconds")
+    rm -rf "$work/log"
+    while read -r line; do
+        emit "round=$1 load=reading ${line#bulk }"
+    done <<<"$output"
 }
 
 run_wal() { # ROUND
@@ -299,7 +324,8 @@ done
 "${MAKE:-make}" -s --no-print-directory CONFIG=release all bench-programs
 loops=$(($(nproc) > 1 ? $(nproc) - 1 : 1))
 # A round's events without a database to drain into: 200000 a second of 512 bytes, with room.
-wal_bytes=$(((1 + 4 * ${#connections[@]} * seconds / 8) << 30))
+# A bulk run adds a million and more.
+wal_bytes=$(((1 + seconds + 4 * ${#connections[@]} * seconds / 8) << 30))
 declare -A redis_requests=()
 
 trap clean_up EXIT
@@ -313,6 +339,7 @@ results=$work/results
 describe_machine
 
 run_wal 1
+run_bulk_reading 1
 start_nginx
 start_redis
 for ((round = 1; round <= rounds; round++)); do
@@ -328,6 +355,8 @@ for ((round = 1; round <= rounds; round++)); do
             run_load nginx "$count" "$round"
         fi
     done
+    run_bulk 16 "$round" 1000
+    run_redis 64 "$round" 32
     stop_sluice
 done
 end "$nginx_pid"

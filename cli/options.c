@@ -53,6 +53,8 @@ static const struct option OPTIONS[] = {
      "largest request body"},
     {"MAX_EVENT_BYTES", "", TYPE_BYTES, AT(max_event_bytes), "64KiB", 256, 16 * 1024.0 * 1024,
      "largest single event"},
+    {"MAX_BULK_EVENTS", "", TYPE_COUNT, AT(max_bulk_events), "10000", 1, 1000000,
+     "events in one bulk"},
     {"MAX_BUFFERED_BYTES", "", TYPE_BYTES, AT(max_buffered_bytes), "256MiB", 1024 * 1024.0,
      64 * GIB, "request bodies held at one time, all connections together; beyond it 503"},
     {"MAX_CONNECTIONS", "", TYPE_COUNT, AT(max_connections), "10000", 1, 1000000,

@@ -23,6 +23,7 @@ struct options {
     uint64_t http_threads; /* 0: CPUs - 1, at least 1 */
     uint64_t max_body_bytes;
     uint64_t max_event_bytes;
+    uint64_t max_bulk_events;
     uint64_t max_buffered_bytes;
     uint64_t max_connections;
     uint64_t http_read_timeout_ms;

@@ -245,6 +245,7 @@ start_http(struct app *app)
         .threads = http_threads(options),
         .body_bytes_max = options->max_body_bytes,
         .event_bytes_max = options->max_event_bytes,
+        .bulk_events_max = (uint32_t)options->max_bulk_events,
         .buffered_bytes_max = options->max_buffered_bytes,
         .connections_max = (uint32_t)options->max_connections,
         .read_timeout_ms = (int)options->http_read_timeout_ms,

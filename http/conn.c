@@ -255,6 +255,7 @@ refuse_and_end(struct conn *conn, enum problem why)
     conn->state = CONN_LAST;
     exchange->close = true;
     exchange->continue_wanted = false;
+    upload_end(exchange);
     if (exchange->refused) { /* its answer was ready, the rest of its body is not to be had */
         exchange->state = EXCHANGE_DONE;
         return;
@@ -292,8 +293,18 @@ refuse_at_head(struct conn *conn, enum problem why)
     struct exchange *exchange = conn->current;
 
     decide_without_body(conn);
+    upload_end(exchange);
     ingest_count_refusal(exchange, why);
     exchange_problem(exchange, why, NULL);
+}
+
+static bool
+is_type_taken(const struct exchange *exchange)
+{
+    const struct request *request = &exchange->request;
+
+    return request_is_json(request) || (exchange->route->body == BODY_BULK &&
+                                        (request_is_lines(request) || request_is_csv(request)));
 }
 
 /* In the contract's order: size, key, and what only then matters. */
@@ -302,11 +313,12 @@ check_event_head(struct exchange *exchange)
 {
     const struct server *server = exchange->loop->server;
     struct request *request = &exchange->request;
+    size_t max = server->config.body_bytes_max;
     enum problem why;
-    size_t max = server->config.event_bytes_max < server->config.body_bytes_max
-                     ? server->config.event_bytes_max
-                     : server->config.body_bytes_max;
 
+    if (exchange->route->body == BODY_EVENT && server->config.event_bytes_max < max) {
+        max = server->config.event_bytes_max;
+    }
     if (!request->has_length && !request->chunked) {
         return PROBLEM_LENGTH_REQUIRED;
     }
@@ -317,11 +329,14 @@ check_event_head(struct exchange *exchange)
     if (why != PROBLEM_NONE) {
         return why;
     }
-    if (!request_is_json(request) || !request_is_identity(request)) {
+    if (!is_type_taken(exchange)) {
         return PROBLEM_MEDIA_TYPE;
     }
+    if (!request_is_identity(request) && !request_is_gzip(request)) {
+        return PROBLEM_CODING;
+    }
     request->body_max = max;
-    return PROBLEM_NONE;
+    return upload_begin(exchange);
 }
 
 static void

@@ -56,6 +56,7 @@ exchange_destroy(struct exchange *exchange)
 {
     struct budget *budget = &exchange->loop->server->budget;
 
+    upload_end(exchange);
     request_free(&exchange->request, budget);
     budget_give(budget, exchange->charged);
     budget_give(&exchange->loop->server->answers, exchange->answer_charged);
@@ -77,6 +78,7 @@ exchange_free(struct exchange *exchange)
         exchange_destroy(exchange);
         return;
     }
+    upload_end(exchange);
     request_reset(&exchange->request, budget, KEEP_BYTES_MAX);
     budget_give(budget, exchange->charged);
     exchange->charged = 0;
@@ -283,6 +285,13 @@ exchange_answer(struct exchange *exchange, uint16_t status, const char *type, st
 void
 exchange_problem(struct exchange *exchange, enum problem problem, const char *message)
 {
+    exchange_problem_more(exchange, problem, message, (struct span){NULL, 0});
+}
+
+void
+exchange_problem_more(struct exchange *exchange, enum problem problem, const char *message,
+                      struct span more)
+{
     struct buffer *body = &exchange->loop->body;
     uint64_t retry_after_s =
         problem == PROBLEM_RATE_LIMITED ? exchange->retry_after_s : problem_retry_after_s(problem);
@@ -291,7 +300,7 @@ exchange_problem(struct exchange *exchange, enum problem problem, const char *me
     exchange_identify(exchange);
     buffer_clear(body, READ_BYTES);
     problem_json(body, problem, message,
-                 (struct span){exchange->request_id, exchange->request_id_len});
+                 (struct span){exchange->request_id, exchange->request_id_len}, more);
     if (retry_after_s != 0) {
         (void)snprintf(headers, sizeof(headers), "Retry-After: %llu\r\n",
                        (unsigned long long)retry_after_s);
@@ -299,6 +308,8 @@ exchange_problem(struct exchange *exchange, enum problem problem, const char *me
         /* A 401 must name a scheme; browsers know none of this name and so ask for no password. */
         (void)snprintf(headers, sizeof(headers),
                        "WWW-Authenticate: ApiKey header=\"X-API-Key\"\r\n");
+    } else if (problem == PROBLEM_CODING) { /* RFC 7694 */
+        (void)snprintf(headers, sizeof(headers), "Accept-Encoding: gzip\r\n");
     }
     exchange_answer(exchange, problem_status(problem), "application/problem+json",
                     buffer_span(body), headers);
@@ -335,6 +346,7 @@ exchange_allow(struct exchange *exchange, uint32_t allowed, bool refuse)
     exchange_identify(exchange);
     buffer_clear(body, READ_BYTES);
     problem_json(body, PROBLEM_METHOD, NULL,
-                 (struct span){exchange->request_id, exchange->request_id_len});
+                 (struct span){exchange->request_id, exchange->request_id_len},
+                 (struct span){NULL, 0});
     exchange_answer(exchange, 405, "application/problem+json", buffer_span(body), headers);
 }

@@ -1,8 +1,8 @@
 /*
  * POST /events and /ingest: decode, encode, hand to the journal; answer when it is durable.
  *
- * P1 is kept here: the success answers are written by ingest_finish() alone, and only for an append
- * whose result is ERR_OK.
+ * P1 is kept here: the success answers are written by ingest_finish() alone (a bulk's by way of
+ * bulk_finish()), and only for an append whose result is ERR_OK.
  */
 #include "http/internal.h"
 
@@ -33,7 +33,7 @@ reject(struct exchange *exchange, enum problem problem, const char *message)
 void
 ingest_count_refusal(struct exchange *exchange, enum problem problem)
 {
-    if (exchange->route != NULL && exchange->route->body == BODY_EVENT) {
+    if (exchange->route != NULL && exchange->route->body != BODY_NONE) {
         metric_add(&exchange->loop->metrics.received, 1);
         metric_add(&exchange->loop->metrics.rejected[problem], 1);
     }
@@ -81,23 +81,16 @@ drop_source(struct exchange *exchange)
 {
     request_drop_body(&exchange->request, &exchange->loop->server->budget, KEEP_BYTES_MAX);
     buffer_clear(&exchange->scratch, KEEP_BYTES_MAX);
+    upload_end(exchange);
 }
 
-static enum err
-append(struct exchange *exchange)
+enum err
+ingest_append(struct exchange *exchange)
 {
-    struct server *server = exchange->loop->server;
-    struct journal *journal = server->deps.journal;
+    struct loop *loop = exchange->loop;
+    struct journal *journal = loop->server->deps.journal;
     enum err err;
 
-    if (!budget_take(&server->budget, exchange->encoded.len)) {
-        return ERR_AGAIN;
-    }
-    exchange->charged = exchange->encoded.len;
-    memset(&exchange->append, 0, sizeof(exchange->append));
-    exchange->append.events = &exchange->event;
-    exchange->append.count = 1;
-    exchange->append.body_bytes = exchange->encoded.len;
     exchange->append.done = on_done;
     exchange->append.owner = exchange;
     /* The journal may finish it before append() returns: its state must be right before. */
@@ -105,8 +98,25 @@ append(struct exchange *exchange)
     err = journal->ops->append(journal->self, &exchange->append);
     if (err != ERR_OK) {
         exchange->state = EXCHANGE_READING;
+        return err;
     }
-    return err;
+    loop->outstanding++;
+    loop->kick = true;
+    return ERR_OK;
+}
+
+static enum err
+append_one(struct exchange *exchange)
+{
+    if (!budget_take(&exchange->loop->server->budget, exchange->encoded.len)) {
+        return ERR_AGAIN;
+    }
+    exchange->charged = exchange->encoded.len;
+    memset(&exchange->append, 0, sizeof(exchange->append));
+    exchange->append.events = &exchange->event;
+    exchange->append.count = 1;
+    exchange->append.body_bytes = exchange->encoded.len;
+    return ingest_append(exchange);
 }
 
 void
@@ -114,6 +124,7 @@ handle_ingest(struct exchange *exchange)
 {
     struct loop *loop = exchange->loop;
     struct decode_error error = {"validation_error", ""};
+    const char *complaint = upload_complaint(exchange);
     enum problem why;
     enum err err;
 
@@ -122,6 +133,10 @@ handle_ingest(struct exchange *exchange)
     why = access_take(exchange, 1);
     if (why != PROBLEM_NONE) {
         reject(exchange, why, NULL);
+        return;
+    }
+    if (complaint != NULL) {
+        reject(exchange, PROBLEM_VALIDATION, complaint);
         return;
     }
     err = decode(exchange, &error);
@@ -133,14 +148,11 @@ handle_ingest(struct exchange *exchange)
     }
     if (err == ERR_OK) {
         drop_source(exchange);
-        err = append(exchange);
+        err = append_one(exchange);
     }
     if (err != ERR_OK) {
         reject(exchange, problem_of_err(err), NULL);
-        return;
     }
-    loop->outstanding++;
-    loop->kick = true;
 }
 
 static void
@@ -193,6 +205,10 @@ ingest_finish(struct exchange *exchange)
     uint16_t status;
 
     ASSERT(exchange->state == EXCHANGE_WAITING);
+    if (exchange->upload != NULL) {
+        bulk_finish(exchange);
+        return;
+    }
     if (exchange->append.result != ERR_OK) {
         reject(exchange, problem_of_err(exchange->append.result), NULL);
         return;

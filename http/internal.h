@@ -18,10 +18,12 @@
 
 #include <uv.h>
 
+#include "core/bulk.h"
 #include "core/decode.h"
 #include "core/journal.h"
 #include "core/metrics.h"
 #include "core/tenants.h"
+#include "http/inflate.h"
 #include "http/openapi.h"
 #include "http/request.h"
 #include "http/route.h"
@@ -75,6 +77,7 @@ enum status_index {
 
 struct loop;
 struct conn;
+struct upload; /* bulk.c: a bulk being read, and its events until the answer */
 
 enum exchange_state {
     EXCHANGE_READING, /* the parser fills it; always its connection's last */
@@ -120,6 +123,9 @@ struct exchange {
     struct exchange *page_next;
     size_t answer_charged; /* taken from the answers' budget for ANSWER */
     int64_t began_us;
+    struct inflater *inflater; /* of a gzip body, else NULL */
+    struct upload *upload;     /* of a bulk, else NULL */
+    size_t upload_charged;     /* taken from the budget for the two */
     struct append append;
     struct append_event event;
 };
@@ -278,12 +284,15 @@ bool loop_draining(const struct loop *loop);
 void exchange_answer(struct exchange *exchange, uint16_t status, const char *type, struct span body,
                      const char *headers);
 void exchange_problem(struct exchange *exchange, enum problem problem, const char *message);
+void exchange_problem_more(struct exchange *exchange, enum problem problem, const char *message,
+                           struct span more); /* MORE: as problem_json() */
 
 /* 405 (or the answer to OPTIONS) with Allow for PATH. */
 void exchange_allow(struct exchange *exchange, uint32_t allowed, bool refuse);
 
 /* ---- handlers, by route.c's table ---- */
 void handle_ingest(struct exchange *exchange);
+void handle_bulk(struct exchange *exchange);
 void handle_health(struct exchange *exchange);
 void handle_ready(struct exchange *exchange);
 void handle_metrics(struct exchange *exchange);
@@ -294,6 +303,12 @@ void handle_docs(struct exchange *exchange);
 
 /* Writes the answer of an append that has come back. */
 void ingest_finish(struct exchange *exchange);
+
+/*
+ * Hands exchange->append, its events filled in, to the journal. On an error nothing was stored and
+ * the exchange has no answer yet.
+ */
+MUST_CHECK enum err ingest_append(struct exchange *exchange);
 
 /* ---- page.c ---- */
 
@@ -307,6 +322,20 @@ void page_answer(struct exchange *exchange,
 
 /* Counts a refusal of an ingest route's request that never reached its handler. */
 void ingest_count_refusal(struct exchange *exchange, enum problem problem);
+
+/* ---- bulk.c: bodies that are not simply kept ---- */
+
+/* The head of a request that takes a body is good: makes ready what its body goes through. */
+MUST_CHECK enum problem upload_begin(struct exchange *exchange);
+
+/* The body is complete. NULL, or a sentence on what is wrong with its coding. */
+const char *upload_complaint(const struct exchange *exchange);
+
+/* Frees what upload_begin() made and gives back what it took. */
+void upload_end(struct exchange *exchange);
+
+/* Writes the answer of a bulk whose append has come back. */
+void bulk_finish(struct exchange *exchange);
 
 /* No replicator is streaming although a database is configured. */
 bool server_degraded(const struct server *server);

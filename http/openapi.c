@@ -22,7 +22,8 @@ struct draft {
 /* Which refusals a route can give beside those its description names. */
 enum scope {
     SCOPE_ALL,
-    SCOPE_EVENT, /* routes that store events */
+    SCOPE_STORE, /* routes that store events */
+    SCOPE_EVENT, /* those of them that take one */
     SCOPE_KEY,   /* routes that may want a key */
 };
 
@@ -31,15 +32,16 @@ static const struct {
     enum scope scope;
 } REFUSALS[] = {
     {PROBLEM_MALFORMED, SCOPE_ALL},         {PROBLEM_VALIDATION, SCOPE_ALL},
-    {PROBLEM_INVALID_JSON, SCOPE_EVENT},    {PROBLEM_UNAUTHORIZED, SCOPE_KEY},
+    {PROBLEM_INVALID_JSON, SCOPE_STORE},    {PROBLEM_UNAUTHORIZED, SCOPE_KEY},
     {PROBLEM_FORBIDDEN, SCOPE_KEY},         {PROBLEM_METHOD, SCOPE_ALL},
-    {PROBLEM_TIMEOUT, SCOPE_ALL},           {PROBLEM_LENGTH_REQUIRED, SCOPE_EVENT},
-    {PROBLEM_BODY_TOO_LARGE, SCOPE_ALL},    {PROBLEM_OVER_BURST, SCOPE_EVENT},
-    {PROBLEM_URI_TOO_LONG, SCOPE_ALL},      {PROBLEM_MEDIA_TYPE, SCOPE_EVENT},
-    {PROBLEM_MISMATCH, SCOPE_EVENT},        {PROBLEM_RATE_LIMITED, SCOPE_EVENT},
-    {PROBLEM_HEADERS_TOO_LARGE, SCOPE_ALL}, {PROBLEM_OUTCOME_UNKNOWN, SCOPE_EVENT},
-    {PROBLEM_BACKPRESSURE, SCOPE_ALL},      {PROBLEM_LOG_FULL, SCOPE_EVENT},
-    {PROBLEM_SHUTTING_DOWN, SCOPE_EVENT},   {PROBLEM_LOG_FAILED, SCOPE_EVENT},
+    {PROBLEM_TIMEOUT, SCOPE_ALL},           {PROBLEM_LENGTH_REQUIRED, SCOPE_STORE},
+    {PROBLEM_BODY_TOO_LARGE, SCOPE_ALL},    {PROBLEM_OVER_BURST, SCOPE_STORE},
+    {PROBLEM_URI_TOO_LONG, SCOPE_ALL},      {PROBLEM_MEDIA_TYPE, SCOPE_STORE},
+    {PROBLEM_CODING, SCOPE_STORE},          {PROBLEM_MISMATCH, SCOPE_EVENT},
+    {PROBLEM_RATE_LIMITED, SCOPE_STORE},    {PROBLEM_HEADERS_TOO_LARGE, SCOPE_ALL},
+    {PROBLEM_OUTCOME_UNKNOWN, SCOPE_STORE}, {PROBLEM_BACKPRESSURE, SCOPE_ALL},
+    {PROBLEM_LOG_FULL, SCOPE_STORE},        {PROBLEM_SHUTTING_DOWN, SCOPE_STORE},
+    {PROBLEM_LOG_FAILED, SCOPE_STORE},
 };
 
 static bool
@@ -48,6 +50,8 @@ in_scope(enum scope scope, const struct route *route)
     switch (scope) {
     case SCOPE_ALL:
         return true;
+    case SCOPE_STORE:
+        return route->body != BODY_NONE;
     case SCOPE_EVENT:
         return route->body == BODY_EVENT;
     case SCOPE_KEY:
@@ -122,7 +126,7 @@ problem_value(enum problem problem)
     struct buffer text = BUFFER_EMPTY;
     cJSON *value = NULL;
 
-    problem_json(&text, problem, NULL, SPAN_LITERAL("req-7f3a"));
+    problem_json(&text, problem, NULL, SPAN_LITERAL("req-7f3a"), (struct span){NULL, 0});
     if (!text.failed) {
         value = cJSON_ParseWithLength(text.data, text.len);
     }

@@ -76,7 +76,8 @@ problem_of_err(enum err err)
 }
 
 void
-problem_json(struct buffer *out, enum problem problem, const char *message, struct span request_id)
+problem_json(struct buffer *out, enum problem problem, const char *message, struct span request_id,
+             struct span more)
 {
     const struct problem_row *r = row(problem);
     struct span text = span_of(message != NULL ? message : r->message);
@@ -95,5 +96,6 @@ problem_json(struct buffer *out, enum problem problem, const char *message, stru
     buffer_append_json_string(out, text);
     buffer_append_text(out, ",\"request_id\":");
     buffer_append_json_string(out, request_id);
+    buffer_append_span(out, more);
     buffer_append_text(out, "}\n");
 }

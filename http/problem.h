@@ -33,7 +33,9 @@
     X(PROBLEM_URI_TOO_LONG, 414, "uri_too_long", 0, "URI Too Long",                                \
       "the request target is longer than this server takes")                                       \
     X(PROBLEM_MEDIA_TYPE, 415, "unsupported_media_type", 0, "Unsupported Media Type",              \
-      "the body must be application/json without a content coding")                                \
+      "this resource does not take a body of that media type")                                     \
+    X(PROBLEM_CODING, 415, "unsupported_media_type", 0, "Unsupported Media Type",                  \
+      "the body must have no content coding, or gzip")                                             \
     X(PROBLEM_MISMATCH, 422, "idempotency_mismatch", 0, "Unprocessable Content",                   \
       "this Idempotency-Key was used before with a different body")                                \
     X(PROBLEM_RATE_LIMITED, 429, "rate_limited", 1, "Too Many Requests",                           \
@@ -69,8 +71,11 @@ uint32_t problem_retry_after_s(enum problem problem);
 /* What a journal's refusal or result means to a client; ERR must not be ERR_OK. */
 enum problem problem_of_err(enum err err);
 
-/* Appends the application/problem+json body. MESSAGE NULL: the default sentence. */
+/*
+ * Appends the application/problem+json body. MESSAGE NULL: the default sentence. MORE: further
+ * members, each with a comma before it, or absent.
+ */
 void problem_json(struct buffer *out, enum problem problem, const char *message,
-                  struct span request_id);
+                  struct span request_id, struct span more);
 
 #endif

@@ -202,20 +202,23 @@ on_headers_complete(llhttp_t *llhttp)
     return HPE_PAUSED;
 }
 
+enum problem
+request_keep_body(struct request *request, struct budget *budget, struct span bytes)
+{
+    if (!budget_take(budget, bytes.len)) {
+        return PROBLEM_BACKPRESSURE;
+    }
+    request->charged += bytes.len;
+    buffer_append_span(&request->body, bytes);
+    return request->body.failed ? PROBLEM_BACKPRESSURE : PROBLEM_NONE;
+}
+
 static int
 keep_body(struct parser *parser, const char *at, size_t len)
 {
-    struct request *request = parser->request;
+    enum problem why = request_keep_body(parser->request, parser->budget, (struct span){at, len});
 
-    if (!budget_take(parser->budget, len)) {
-        return refuse(parser, PROBLEM_BACKPRESSURE);
-    }
-    request->charged += len;
-    buffer_append(&request->body, at, len);
-    if (request->body.failed) {
-        return refuse(parser, PROBLEM_BACKPRESSURE);
-    }
-    return 0;
+    return why == PROBLEM_NONE ? 0 : refuse(parser, why);
 }
 
 /* Moves a body that began in the caller's bytes to memory of our own. */
@@ -240,6 +243,12 @@ on_body(llhttp_t *llhttp, const char *at, size_t len)
     if (request->discard) {
         request->body_len += len;
         return 0;
+    }
+    if (request->take != NULL) {
+        enum problem why = request->take(request->take_arg, (struct span){at, len});
+
+        request->body_len += len;
+        return why == PROBLEM_NONE ? 0 : refuse(parser, why);
     }
     if (request->body_len == 0) {
         request->in_place = (struct span){at, len};
@@ -647,20 +656,65 @@ request_expects_continue(const struct request *request)
            starts_with_nocase(expect, "100-continue");
 }
 
-bool
-request_is_json(const struct request *request)
+/* The media type without its parameters. */
+static struct span
+media_type(const struct request *request)
 {
     struct span type = request_field(request, FIELD_CONTENT_TYPE);
     size_t len = 0;
 
-    if (type.len == 0) {
-        return true;
-    }
     while (len < type.len && type.data[len] != ';' && type.data[len] != ' ' &&
            type.data[len] != '\t') {
         len++;
     }
     type.len = len;
+    return type;
+}
+
+static bool
+is_nocase(struct span span, const char *text)
+{
+    return span.len == strlen(text) && starts_with_nocase(span, text);
+}
+
+bool
+request_is_lines(const struct request *request)
+{
+    static const char *const TYPES[] = {"application/x-ndjson", "application/ndjson",
+                                        "application/jsonlines", "application/x-jsonlines",
+                                        "application/jsonl"};
+    struct span type = media_type(request);
+
+    for (size_t i = 0; i < ARRAY_LEN(TYPES); i++) {
+        if (is_nocase(type, TYPES[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool
+request_is_csv(const struct request *request)
+{
+    return is_nocase(media_type(request), "text/csv");
+}
+
+bool
+request_is_gzip(const struct request *request)
+{
+    struct span coding = request_field(request, FIELD_CONTENT_ENCODING);
+
+    return is_nocase(coding, "gzip") || is_nocase(coding, "x-gzip");
+}
+
+bool
+request_is_json(const struct request *request)
+{
+    struct span type = media_type(request);
+
+    if (request_field(request, FIELD_CONTENT_TYPE).len == 0) {
+        return true;
+    }
     if (!starts_with_nocase(type, "application/")) {
         return false;
     }

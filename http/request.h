@@ -99,6 +99,9 @@ struct request {
     /* Set by the owner between PARSE_HEAD and the next feed. */
     size_t body_max; /* a longer body is refused with PROBLEM_BODY_TOO_LARGE */
     bool discard;    /* read the body and throw it away */
+    /* Gets the body as it comes, which is then not kept. Returns PROBLEM_NONE or the refusal. */
+    enum problem (*take)(void *arg, struct span bytes);
+    void *take_arg;
 
     /* The rest is the parser's; read it through the functions below. */
     uint32_t repeated; /* bit per field given more than once */
@@ -171,6 +174,11 @@ MUST_CHECK enum err request_query(const struct request *request, const char *nam
 
 struct span request_body(const struct request *request);
 
+/* Adds BYTES to the body in memory of the request's own, taken from BUDGET. PROBLEM_NONE or why
+ * not. */
+MUST_CHECK enum problem request_keep_body(struct request *request, struct budget *budget,
+                                          struct span bytes);
+
 /* The request announced a body of at least one byte, or a chunked one. */
 bool request_has_body(const struct request *request);
 
@@ -180,8 +188,13 @@ bool request_expects_continue(const struct request *request);
 /* application/json, application/anything+json, with parameters, or no type at all. */
 bool request_is_json(const struct request *request);
 
+/* The media types of a bulk beside JSON: one JSON text per line; CSV. */
+bool request_is_lines(const struct request *request);
+bool request_is_csv(const struct request *request);
+
 /* No content coding, or identity. */
 bool request_is_identity(const struct request *request);
+bool request_is_gzip(const struct request *request);
 
 /* The 32 hex digits of a well-formed W3C traceparent, else absent. */
 struct span request_trace_id(const struct request *request);

@@ -20,6 +20,7 @@ enum {
 enum route_body {
     BODY_NONE,  /* a body is read and ignored */
     BODY_EVENT, /* one JSON event, at most event_bytes_max */
+    BODY_BULK,  /* many, taken while they arrive, at most body_bytes_max */
 };
 
 /* What a request must show. Without keys configured: nothing, unless there is an admin key. */

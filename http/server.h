@@ -24,6 +24,7 @@ struct server_config {
     uint32_t threads;
     size_t body_bytes_max;
     size_t event_bytes_max;
+    uint32_t bulk_events_max;  /* elements of one bulk */
     size_t buffered_bytes_max; /* request bodies of all connections together; beyond it 503 */
     uint32_t connections_max;  /* all loops together */
     int read_timeout_ms;       /* a request must be complete this long after its first byte */
