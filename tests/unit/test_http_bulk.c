@@ -19,6 +19,7 @@
 
 #include "core/log.h"
 #include "core/slices.h"
+#include "core/token_bucket.h"
 #include "http/server.h"
 #include "tests/fakes/fake_journal.h"
 
@@ -58,7 +59,7 @@ start_with(struct fixture *f, size_t buffered_bytes_max, uint64_t burst)
         .read_timeout_ms = 60000,
         .idle_timeout_ms = 60000,
         .future_skew_max_us = 1000000,
-        .rate = burst > 0 ? 0.0001 : 0,
+        .rate = burst > 0 ? TOKEN_RATE_MIN : 0,
         .rate_burst = burst,
         .version = "test",
     };
