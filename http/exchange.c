@@ -144,12 +144,6 @@ exchange_identify(struct exchange *exchange)
     exchange->request_id_len = 8 + sizeof(digits);
 }
 
-bool
-loop_draining(const struct loop *loop)
-{
-    return loop->draining;
-}
-
 /* Absent when two were given: then nobody knows who asks. */
 static struct span
 request_origin(const struct request *request)

@@ -278,7 +278,6 @@ void exchange_free(struct exchange *exchange);    /* to the loop's free list */
 void exchange_destroy(struct exchange *exchange);
 void exchange_identify(
     struct exchange *exchange); /* sets the request id from the header or a new one */
-bool loop_draining(const struct loop *loop);
 
 /* Completes the answer. TYPE NULL: no body. HEADERS: further complete lines, or "". */
 void exchange_answer(struct exchange *exchange, uint16_t status, const char *type, struct span body,

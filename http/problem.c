@@ -43,12 +43,6 @@ problem_title(enum problem problem)
     return row(problem)->title;
 }
 
-const char *
-problem_message(enum problem problem)
-{
-    return row(problem)->message;
-}
-
 uint32_t
 problem_retry_after_s(enum problem problem)
 {

@@ -63,9 +63,8 @@ enum problem {
 };
 
 uint16_t problem_status(enum problem problem);
-const char *problem_code(enum problem problem);    /* API.md's code, a static string */
-const char *problem_title(enum problem problem);   /* static string */
-const char *problem_message(enum problem problem); /* the default sentence, static */
+const char *problem_code(enum problem problem);  /* API.md's code, a static string */
+const char *problem_title(enum problem problem); /* static string */
 uint32_t problem_retry_after_s(enum problem problem);
 
 /* What a journal's refusal or result means to a client; ERR must not be ERR_OK. */
