@@ -137,14 +137,15 @@ inspect(struct look *look, void *arg)
     }
     if (err == ERR_OK) {
         const struct figure figures[] = {
-            {"format_version", "format version", "", FORMAT_VERSION},
+            {"format_version", "format version", "", STATE_VERSION},
             {"epoch", "epoch", "", summary.state.epoch},
             {"starts", "starts", "", summary.starts},
             {"oldest_seq", "oldest seq", "", summary.oldest_seq},
             {"last_seq", "last seq", "", summary.last_seq},
             {"records", "records", "", summary.records},
+            {"staged", "of them staged", "", summary.staged},
             {"pending_events", "pending", "", summary.pending_events},
-            {"ids", "ids remembered", "", ids},
+            {"ids", "ids remembered", "", ids + summary.staged_ids},
             {"slices", "slices of history", "", summary.slices},
             {"blocks", "blocks", "", summary.blocks},
             {"live_bytes", "live", " bytes", summary.live_bytes},

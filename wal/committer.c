@@ -2,8 +2,13 @@
  * committer.c - the one writer. Whatever queued up while the previous commit ran is the next group:
  * the previous sync is the only timer.
  *
+ * A small group is staged: written to the stage with one sync, and acknowledged; LMDB gets it later
+ * with many others. A large group, a full stage, progress to note and a reader that wants what is
+ * staged make it an LMDB commit, which takes along all that was staged before. So LMDB always holds
+ * a prefix of the durable records, and the stage the rest.
+ *
  * Order within a turn, and why it matters:
- *   commit        the group is on stable storage, or nobody is told it is
+ *   commit        the group is on stable storage (stage or LMDB), or nobody is told it is
  *   observer      the SLO slices learn of it, so a client that has its ack also sees its event
  *   durable_seq   rises; only now may replicators read the records
  *   done()        answers go out
@@ -22,6 +27,9 @@ enum {
     GROUP_EVENTS_MAX = 16384,
     GROUP_BYTES_MAX = 16 << 20,
     TRIM_BLOCKS_PER_TURN = 512,
+    STAGED_IDLE_US = 100000, /* what is staged enters LMDB after this, if nothing else makes it */
+    FULL_LOOK_US = 1000000,
+    LOG_WAIT_US = 2000000, /* how long a reader waits for what is staged */
 };
 
 /* What one turn of the committer works on. */
@@ -31,6 +39,7 @@ struct group {
     struct advance_request *advances;
     uint64_t events;
     uint64_t bytes;
+    bool without_staged; /* staged records did not fit: progress and trimming alone */
 };
 
 /* ---- handing over ---- */
@@ -185,6 +194,21 @@ wal_advance(void *self, uint32_t partition, uint64_t to_seq, const struct slice_
     return request.err;
 }
 
+static struct timespec
+after_us(int64_t us)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += us / 1000000;
+    until.tv_nsec += us % 1000000 * 1000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    return until;
+}
+
 enum err
 wal_wait_durable(void *self, uint64_t seq, int timeout_ms)
 {
@@ -195,15 +219,7 @@ wal_wait_durable(void *self, uint64_t seq, int timeout_ms)
     if (atomic_load_explicit(&wal->durable_seq, memory_order_acquire) >= seq) {
         return ERR_OK;
     }
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    if (timeout_ms > 0) {
-        until.tv_sec += timeout_ms / 1000;
-        until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_sec++;
-            until.tv_nsec -= 1000000000;
-        }
-    }
+    until = after_us(timeout_ms > 0 ? (int64_t)timeout_ms * 1000 : 0);
     pthread_mutex_lock(&wal->lock);
     for (;;) {
         uint64_t wake_at = atomic_load(&wal->wake_at_seq);
@@ -229,6 +245,26 @@ wal_wait_durable(void *self, uint64_t seq, int timeout_ms)
     return err;
 }
 
+uint64_t
+wal_log_up_to(struct wal *wal, uint64_t seq, bool patient)
+{
+    const struct timespec until = after_us(LOG_WAIT_US);
+    int rc = 0;
+
+    pthread_mutex_lock(&wal->lock);
+    if (seq > atomic_load(&wal->log_wanted_seq)) {
+        atomic_store(&wal->log_wanted_seq, seq);
+    }
+    pthread_cond_signal(&wal->wake);
+    while (rc != ETIMEDOUT && wal->started && atomic_load(&wal->logged_seq) < seq &&
+           !atomic_load(&wal->stopping) && !atomic_load(&wal->failed) &&
+           (patient || !atomic_load(&wal->full))) {
+        rc = pthread_cond_timedwait(&wal->logged_changed, &wal->lock, &until);
+    }
+    pthread_mutex_unlock(&wal->lock);
+    return atomic_load(&wal->logged_seq);
+}
+
 static void
 wake_durable_waiters(struct wal *wal, uint64_t durable)
 {
@@ -244,7 +280,7 @@ wake_durable_waiters(struct wal *wal, uint64_t durable)
 /* ---- building a group inside the write transaction ---- */
 
 static enum err
-remember_id(struct wal *wal, const struct append_event *event)
+remember_id(struct wal *wal, const uint8_t key[EVENT_KEY_SIZE], uint32_t content_crc, uint64_t seq)
 {
     struct id_entry entry;
 
@@ -258,12 +294,24 @@ remember_id(struct wal *wal, const struct append_event *event)
         wal->new_ids = entries;
         wal->new_id_capacity = capacity;
     }
-    memcpy(entry.key, event->key, EVENT_KEY_SIZE);
-    entry.content_crc = event->content_crc;
-    entry.seq = event->seq;
+    memcpy(entry.key, key, EVENT_KEY_SIZE);
+    entry.content_crc = content_crc;
+    entry.seq = seq;
     wal->new_ids[wal->new_id_count++] = entry;
     id_window_add(wal->window, &entry);
     return ERR_OK;
+}
+
+enum err
+remember_staged(struct wal *wal, const struct frame *frame)
+{
+    struct event event;
+    enum err err = event_decode(frame->body, &event);
+
+    if (err != ERR_OK || !event.id_by_client) {
+        return err;
+    }
+    return remember_id(wal, event.key, event.content_crc, frame->seq);
 }
 
 static bool
@@ -286,35 +334,10 @@ settle_duplicate(struct wal *wal, struct append_event *event)
     return true;
 }
 
-/* Writes the block collected so far, whose first record is FIRST. */
-static int
-put_block(struct wal *wal, MDB_txn *txn, uint64_t first)
+/* Numbers GROUP's new events, remembers their ids and adds their frames to what is staged. */
+static enum err
+take_in(struct wal *wal, const struct group *group)
 {
-    MDB_val key = val_of(&first, sizeof(first));
-    MDB_val value = val_of(wal->block.data, wal->block.len);
-    int rc;
-
-    if (wal->block.failed) {
-        return ENOMEM;
-    }
-    if (wal->block.len == 0) {
-        return 0;
-    }
-    rc = mdb_put(txn, wal->log, &key, &value, MDB_APPEND);
-    if (rc == 0) {
-        rc = segments_note_block(wal, txn, first, wal->next_seq - 1, wal->block.len);
-    }
-    buffer_clear(&wal->block, GROUP_BYTES_MAX);
-    return rc;
-}
-
-/* Appends the records of all of GROUP's new events, packed into blocks. */
-static int
-put_events(struct wal *wal, MDB_txn *txn, const struct group *group)
-{
-    uint64_t block_first = wal->next_seq;
-
-    buffer_clear(&wal->block, GROUP_BYTES_MAX);
     for (struct append *append = group->first; append != NULL; append = append->next) {
         for (uint32_t i = 0; i < append->count; i++) {
             struct append_event *event = &append->events[i];
@@ -322,23 +345,55 @@ put_events(struct wal *wal, MDB_txn *txn, const struct group *group)
             if (settle_duplicate(wal, event)) {
                 continue;
             }
-            if (wal->block.len > 0 &&
-                wal->block.len + FRAME_HEADER_SIZE + event->body.len > BLOCK_MAX) {
-                int rc = put_block(wal, txn, block_first);
-
-                if (rc != 0) {
-                    return rc;
-                }
-                block_first = wal->next_seq;
-            }
             event->seq = wal->next_seq++;
-            frame_append(&wal->block, event->seq, event->body);
-            if (event->has_key && remember_id(wal, event) != ERR_OK) {
-                return ENOMEM;
+            frame_append(&wal->staged, event->seq, event->body);
+            if (event->has_key &&
+                remember_id(wal, event->key, event->content_crc, event->seq) != ERR_OK) {
+                return ERR_NO_MEMORY;
             }
         }
     }
-    return put_block(wal, txn, block_first);
+    return wal->staged.failed ? ERR_NO_MEMORY : ERR_OK;
+}
+
+static int
+put_block(struct wal *wal, MDB_txn *txn, uint64_t first, uint64_t last, struct span frames)
+{
+    MDB_val key = val_of(&first, sizeof(first));
+    MDB_val value = val_of(frames.data, frames.len);
+    int rc = mdb_put(txn, wal->log, &key, &value, MDB_APPEND);
+
+    return rc != 0 ? rc : segments_note_block(wal, txn, first, last, frames.len);
+}
+
+/* Moves the staged frames into LMDB, packed into blocks. */
+static int
+put_staged(struct wal *wal, MDB_txn *txn)
+{
+    struct span rest = buffer_span(&wal->staged);
+    struct span block = {rest.data, 0};
+    uint64_t first = atomic_load_explicit(&wal->logged_seq, memory_order_relaxed) + 1;
+    uint64_t seq = first;
+
+    while (rest.len > 0) {
+        const size_t size = frame_size(rest);
+
+        if (block.len > 0 && block.len + size > BLOCK_MAX) {
+            int rc = put_block(wal, txn, first, seq - 1, block);
+
+            if (rc != 0) {
+                return rc;
+            }
+            first = seq;
+            block = (struct span){rest.data, 0};
+        }
+        block.len += size;
+        rest.data += size;
+        rest.len -= size;
+        seq++;
+    }
+    ASSERT(seq == wal->next_seq);
+    return block.len > 0 ? put_block(wal, txn, first, seq - 1, block) : 0;
 }
 
 static int
@@ -486,17 +541,28 @@ latch_failed(struct wal *wal, const char *step, int rc, enum err outcome)
               LOG_STR("cause", mdb_strerror(rc)), LOG_STR("outcome", err_name(outcome)), LOG_END);
     pthread_mutex_lock(&wal->lock);
     pthread_cond_broadcast(&wal->durable_changed);
+    pthread_cond_broadcast(&wal->logged_changed);
     pthread_mutex_unlock(&wal->lock);
     return outcome;
 }
 
-/* What a transaction changes in memory, beside what is read back from the log itself. */
+/* What a group changes in memory, beside what is read back from the log itself. */
 struct undo {
     uint64_t next_seq;
+    size_t staged_len;
+    size_t new_id_count;
     struct log_state state;
 };
 
-/* After an aborted transaction memory follows the log again. Rare, so the rest is simply re-read.
+static struct undo
+undo_point(const struct wal *wal)
+{
+    return (struct undo){wal->next_seq, wal->staged.len, wal->new_id_count, wal->state};
+}
+
+/*
+ * After a refused group memory follows the log and its stage again. Rare, so the rest is simply
+ * re-read.
  */
 static enum err
 undo_group(struct wal *wal, const struct undo *undo)
@@ -506,13 +572,17 @@ undo_group(struct wal *wal, const struct undo *undo)
 
     wal->next_seq = undo->next_seq;
     wal->state = undo->state;
-    wal->new_id_count = 0;
-    buffer_clear(&wal->block, GROUP_BYTES_MAX);
+    wal->staged.len = undo->staged_len;
+    wal->staged.failed = false;
+    wal->new_id_count = undo->new_id_count;
     if (mdb_txn_begin(wal->env, NULL, MDB_RDONLY, &txn) != 0) {
         return ERR_IO;
     }
     err = segments_load(wal, txn) == 0 ? ids_load(wal, txn) : ERR_IO;
     mdb_txn_abort(txn);
+    for (size_t i = 0; i < wal->new_id_count; i++) {
+        id_window_add(wal->window, &wal->new_ids[i]);
+    }
     return err;
 }
 
@@ -523,40 +593,53 @@ is_refusal(int rc, bool committing)
     return rc == MDB_MAP_FULL || rc == MDB_TXN_FULL || (rc == ENOMEM && !committing);
 }
 
-/* Everything GROUP changes, inside TXN. *STEP names what failed. */
+/* Undoes GROUP, for which there is no room: the log counts as full for a moment. */
+static enum err
+refuse_group(struct wal *wal, const struct group *group, const struct undo *undo, const char *step,
+             int rc)
+{
+    if (undo_group(wal, undo) != ERR_OK) {
+        return latch_failed(wal, step, rc, ERR_FAILED);
+    }
+    log_warn("wal.group_refused", LOG_STR("step", step), LOG_STR("cause", mdb_strerror(rc)),
+             LOG_U64("events", group->events), LOG_END);
+    room_none(wal);
+    pthread_mutex_lock(&wal->lock);
+    pthread_cond_broadcast(&wal->logged_changed);
+    pthread_mutex_unlock(&wal->lock);
+    return ERR_FULL;
+}
+
+/* Everything that GROUP and the stage change, inside TXN. *STEP names what failed. */
 static int
 write_group(struct wal *wal, MDB_txn *txn, const struct group *group, const char **step)
 {
+    const size_t blocks = wal->staged.len / (BLOCK_MAX / 2);
     int rc;
 
-    wal->new_id_count = 0;
     *step = "advance";
     rc = put_advances(wal, txn, group);
     if (rc == 0) {
         *step = "trim";
-        /* Always more than the group adds, or a log under load would grow although replicated. */
-        rc = trim_some(wal, txn, TRIM_BLOCKS_PER_TURN + narrow_u32(group->bytes / (BLOCK_MAX / 2)));
+        /* Always more than is added, or a log under load would grow although replicated. */
+        rc = trim_some(wal, txn, TRIM_BLOCKS_PER_TURN + narrow_u32(blocks));
     }
-    if (rc == 0) {
+    if (rc == 0 && !group->without_staged) {
         *step = "append";
-        rc = put_events(wal, txn, group);
-    }
-    if (rc == 0) {
-        *step = "ids";
-        rc = put_ids(wal, txn);
+        rc = put_staged(wal, txn);
+        if (rc == 0) {
+            *step = "ids";
+            rc = put_ids(wal, txn);
+        }
     }
     return rc;
 }
 
-/*
- * One transaction with all of GROUP. ERR_FULL: nothing changed, in memory either, and for a moment
- * the log counts as full.
- */
+/* One LMDB transaction with GROUP, which has been taken in, and what was staged before. */
 static enum err
-commit_group(struct wal *wal, const struct group *group)
+log_group(struct wal *wal, const struct group *group, const struct undo *undo)
 {
     const char *step = "begin";
-    const struct undo undo = {wal->next_seq, wal->state};
     MDB_txn *txn = NULL;
     bool committing = false;
     uint64_t bytes;
@@ -579,39 +662,119 @@ commit_group(struct wal *wal, const struct group *group)
     } else {
         mdb_txn_abort(txn);
     }
-    if (is_refusal(rc, committing) && undo_group(wal, &undo) == ERR_OK) {
-        log_warn("wal.group_refused", LOG_STR("step", step), LOG_STR("cause", mdb_strerror(rc)),
-                 LOG_U64("events", group->events), LOG_END);
-        room_none(wal);
-        return ERR_FULL;
+    if (is_refusal(rc, committing)) {
+        return refuse_group(wal, group, undo, step, rc);
     }
     return latch_failed(wal, step, rc, outcome_of_failed_commit(wal));
+}
+
+/* Writes GROUP's frames to the stage. A failed write or sync leaves its outcome unknown. */
+static enum err
+stage_group(struct wal *wal, const struct undo *undo)
+{
+    const struct span frames = {wal->staged.data + undo->staged_len,
+                                wal->staged.len - undo->staged_len};
+    int rc = stage_append(wal->stage, undo->next_seq, narrow_u32(wal->next_seq - undo->next_seq),
+                          frames);
+
+    return rc == 0 ? ERR_OK : latch_failed(wal, "stage", rc, ERR_UNKNOWN);
 }
 
 /* ---- turns ---- */
 
 static void
-publish(struct wal *wal, const struct group *group)
+tell_observer(struct wal *wal, const struct group *group)
 {
     const struct journal_observer *observer = &wal->config.observer;
-    uint64_t durable = wal->next_seq - 1;
 
-    if (observer->durable != NULL) {
-        for (struct append *append = group->first; append != NULL; append = append->next) {
-            for (uint32_t i = 0; i < append->count; i++) {
-                if (!append->events[i].duplicate) {
-                    observer->durable(observer->self, &append->events[i]);
-                }
+    if (observer->durable == NULL) {
+        return;
+    }
+    for (struct append *append = group->first; append != NULL; append = append->next) {
+        for (uint32_t i = 0; i < append->count; i++) {
+            if (!append->events[i].duplicate) {
+                observer->durable(observer->self, &append->events[i]);
             }
         }
     }
+}
+
+/* LMDB has everything up to LOGGED. */
+static void
+publish_logged(struct wal *wal, uint64_t logged)
+{
     for (uint32_t p = 0; p < wal->state.partitions; p++) {
         atomic_store_explicit(&wal->replicated[p], wal->state.replicated[p], memory_order_release);
     }
     atomic_store_explicit(&wal->oldest_seq, wal->first_block_seq, memory_order_release);
+    pthread_mutex_lock(&wal->lock);
+    atomic_store(&wal->logged_seq, logged);
+    pthread_cond_broadcast(&wal->logged_changed);
+    pthread_mutex_unlock(&wal->lock);
+}
+
+static void
+publish_durable(struct wal *wal)
+{
+    const uint64_t durable = wal->next_seq - 1;
+
     atomic_store_explicit(&wal->id_count, id_window_count(wal->window), memory_order_relaxed);
     atomic_store(&wal->durable_seq, durable);
     wake_durable_waiters(wal, durable);
+}
+
+/* Nothing is staged any more. */
+static void
+forget_staged(struct wal *wal)
+{
+    stage_reset(wal->stage);
+    buffer_clear(&wal->staged, STAGE_BYTES);
+    wal->new_id_count = 0;
+    atomic_store_explicit(&wal->staged_since_us, 0, memory_order_relaxed);
+}
+
+/* A reader waits for what is staged. */
+static bool
+log_is_wanted(const struct wal *wal)
+{
+    return atomic_load(&wal->log_wanted_seq) > atomic_load(&wal->logged_seq);
+}
+
+/*
+ * Makes GROUP durable. Nothing but repeats needs nothing; a small group the stage; everything else
+ * LMDB, and the stage with it.
+ */
+static enum err
+commit_group(struct wal *wal, const struct group *group)
+{
+    const struct undo undo = undo_point(wal);
+    enum err err = take_in(wal, group);
+    const size_t added = wal->staged.len - undo.staged_len;
+
+    if (err != ERR_OK) {
+        return refuse_group(wal, group, &undo, "take in", ENOMEM);
+    }
+    if (group->first != NULL && group->advances == NULL && !log_is_wanted(wal) &&
+        (added == 0 || stage_has_room(wal->stage, added))) {
+        if (added > 0) {
+            err = stage_group(wal, &undo);
+        }
+        if (err == ERR_OK && undo.staged_len == 0 && added > 0) {
+            wal->staged_mono_us = clock_monotonic_us(wal->config.clock);
+            atomic_store_explicit(&wal->staged_since_us, clock_wall_us(wal->config.clock),
+                                  memory_order_relaxed);
+        }
+        return err;
+    }
+    err = log_group(wal, group, &undo);
+    if (err == ERR_OK) {
+        if (!group->without_staged) {
+            forget_staged(wal);
+        }
+        publish_logged(wal,
+                       group->without_staged ? atomic_load(&wal->logged_seq) : wal->next_seq - 1);
+    }
+    return err;
 }
 
 static void
@@ -621,18 +784,22 @@ run_group(struct wal *wal, struct group *group)
     enum err err = commit_group(wal, group);
 
     if (err == ERR_FULL && group->first != NULL) {
-        /* The appends did not fit; progress and trimming alone are what makes room again. */
+        /* What is new did not fit. */
         answer_all(wal, group->first, ERR_FULL);
         *group = (struct group){.advances = group->advances};
         err = commit_group(wal, group);
     }
-    if (err == ERR_OK) {
-        publish(wal, group);
-        if (group->first != NULL) {
-            metric_observe(&wal->group_events, (double)group->events);
-            metric_observe(&wal->commit_seconds,
-                           (double)(clock_monotonic_us(wal->config.clock) - began_us) / 1e6);
-        }
+    if (err == ERR_FULL && wal->staged.len > 0) {
+        /* Progress and trimming alone are what makes room again. */
+        group->without_staged = true;
+        err = commit_group(wal, group);
+    }
+    if (err == ERR_OK && group->first != NULL) {
+        tell_observer(wal, group);
+        publish_durable(wal);
+        metric_observe(&wal->group_events, (double)group->events);
+        metric_observe(&wal->commit_seconds,
+                       (double)(clock_monotonic_us(wal->config.clock) - began_us) / 1e6);
     }
     answer_advances(wal, group->advances, err);
     answer_all(wal, group->first, err);
@@ -668,21 +835,32 @@ take_advances(struct wal *wal)
     return first;
 }
 
-/* Sleeps until there is something to do. A full log is looked at again after a second at the
- * latest, however often refused producers kick. */
+/* What is staged should enter LMDB now, and may. */
+static bool
+staged_is_due(struct wal *wal)
+{
+    return wal->staged.len > 0 && !room_is_none(wal) &&
+           (log_is_wanted(wal) || atomic_load(&wal->stopping) ||
+            clock_monotonic_us(wal->config.clock) - wal->staged_mono_us >= STAGED_IDLE_US);
+}
+
+/*
+ * Sleeps until there is something to do. A full log is looked at again after a second at the
+ * latest, however often refused producers kick, and what is staged after STAGED_IDLE_US.
+ */
 static void
 wait_for_work(struct wal *wal)
 {
-    struct timespec until;
+    const bool staged = wal->staged.len > 0;
+    const bool full = atomic_load(&wal->full);
+    struct timespec until = after_us(full ? FULL_LOOK_US : STAGED_IDLE_US);
     int rc = 0;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec++;
     pthread_mutex_lock(&wal->lock);
     atomic_store(&wal->sleeping, true);
     while (rc != ETIMEDOUT && atomic_load(&wal->inbox) == NULL && wal->advances == NULL &&
-           !atomic_load(&wal->stopping)) {
-        if (atomic_load(&wal->full)) {
+           !atomic_load(&wal->stopping) && (full || !staged || !log_is_wanted(wal))) {
+        if (full || staged || atomic_load(&wal->full)) {
             rc = pthread_cond_timedwait(&wal->wake, &wal->lock, &until);
         } else {
             pthread_cond_wait(&wal->wake, &wal->lock);
@@ -721,7 +899,7 @@ committer_run(void *self)
             answer_advances(wal, group.advances, ERR_FAILED);
         } else {
             fill_group(wal, &backlog, &group);
-            if (group.first != NULL || group.advances != NULL ||
+            if (group.first != NULL || group.advances != NULL || staged_is_due(wal) ||
                 (trim_is_due(wal) && !room_is_none(wal))) {
                 run_group(wal, &group);
                 continue;

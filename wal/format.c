@@ -18,6 +18,19 @@ frame_append(struct buffer *block, uint64_t seq, struct span body)
     buffer_append_span(block, body);
 }
 
+size_t
+frame_size(struct span rest)
+{
+    uint8_t header[FRAME_HEADER_SIZE];
+    size_t size;
+
+    ASSERT(rest.len >= sizeof(header));
+    memcpy(header, rest.data, sizeof(header));
+    size = sizeof(header) + get_u32(header + 16);
+    ASSERT(size <= rest.len);
+    return size;
+}
+
 enum err
 frame_next(struct span *rest, struct frame *out, uint64_t *seq_out)
 {
@@ -281,7 +294,7 @@ log_state_encode(const struct log_state *state,
     ASSERT(state->partitions >= 1);
     ASSERT(state->partitions <= JOURNAL_PARTITIONS_MAX);
     memset(out, 0, STATE_FIXED_SIZE);
-    put_u32(out + 4, FORMAT_VERSION);
+    put_u32(out + 4, STATE_VERSION);
     memcpy(out + 8, state->node_id, JOURNAL_NODE_ID_SIZE);
     put_u64(out + 24, state->epoch);
     put_u32(out + 32, state->partitions);
@@ -306,7 +319,7 @@ log_state_decode(struct span bytes, struct log_state *out)
     if (get_u32(raw) != crc32c(0, bytes.data + 4, bytes.len - 4)) {
         return ERR_CORRUPT;
     }
-    if (get_u32(raw + 4) != FORMAT_VERSION) {
+    if (get_u32(raw + 4) < 1 || get_u32(raw + 4) > STATE_VERSION) {
         return ERR_FORMAT;
     }
     state.partitions = get_u32(raw + 32);

@@ -44,7 +44,7 @@
  *
  * Database "meta": key "state", value
  *            0  u32  CRC32C of bytes 4..end
- *            4  u32  format version = 1
+ *            4  u32  format version = 2; 1 had no stage (wal/stage.h) beside it, and is read too
  *            8  u8[16] node id
  *            24 u64  epoch
  *            32 u32  partitions n
@@ -64,6 +64,7 @@
 
 enum {
     FORMAT_VERSION = 1,
+    STATE_VERSION = 2,
     FRAME_VERSION = 1,
     FRAME_KIND_EVENT = 1,
     FRAME_HEADER_SIZE = 24,
@@ -80,6 +81,9 @@ struct frame {
     uint64_t seq;
     struct span body; /* borrows */
 };
+
+/* Bytes of the frame that REST, our own and good, begins with. */
+size_t frame_size(struct span rest);
 
 /* Appends one frame. */
 void frame_append(struct buffer *block, uint64_t seq, struct span body);

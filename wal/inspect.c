@@ -31,6 +31,7 @@ struct log_view {
     MDB_dbi table[LOG_TABLE_COUNT];
     char *data_path;
     char *lock_path;
+    char *dir;
     bool without_lock; /* lock.mdb was not there to register in */
     struct log_progress *progress;
 };
@@ -297,7 +298,9 @@ log_view_open(struct log_view **out, const char *dir, struct buffer *problem)
     }
     view->data_path = join(dir, "data.mdb");
     view->lock_path = join(dir, "lock.mdb");
-    if (err == ERR_OK && (view->data_path == NULL || view->lock_path == NULL)) {
+    view->dir = strdup(dir);
+    if (err == ERR_OK &&
+        (view->data_path == NULL || view->lock_path == NULL || view->dir == NULL)) {
         err = ERR_NO_MEMORY;
     }
     if (err == ERR_OK) {
@@ -331,7 +334,40 @@ log_view_close(struct log_view *view)
     }
     free(view->data_path);
     free(view->lock_path);
+    free(view->dir);
     free(view);
+}
+
+/* ---- the stage: records LMDB does not have yet ---- */
+
+static enum err
+copy_stage(const struct log_view *view, struct buffer *bytes, struct buffer *problem)
+{
+    enum err err = stage_copy(view->dir, bytes);
+
+    if (err != ERR_OK && err != ERR_NO_MEMORY) {
+        buffer_append_text(problem, "the stage of the log (" STAGE_FILE ") cannot be read");
+    }
+    return err;
+}
+
+/*
+ * What BYTES, copied before the snapshot, hold after its LAST_SEQ. Which records are damaged is for
+ * *CONTENT to tell; ERR_CORRUPT when not even that can be said.
+ */
+static enum err
+parse_stage(const struct buffer *bytes, const struct log_state *state, uint64_t last_seq,
+            struct stage_content *content, struct buffer *problem)
+{
+    enum err err = stage_parse(buffer_span(bytes), state->node_id, last_seq, content);
+
+    if (err == ERR_CORRUPT && content->missing_first != 0) {
+        return ERR_OK;
+    }
+    if (err == ERR_CORRUPT) {
+        buffer_printf(problem, "%s (" STAGE_FILE ")", content->why);
+    }
+    return err;
 }
 
 /* ---- summary ---- */
@@ -497,8 +533,46 @@ summarise_space(struct log_view *view, MDB_txn *txn, struct log_summary *out)
     return err == ERR_OK ? 0 : MDB_CORRUPTED;
 }
 
-enum err
-log_view_summary(struct log_view *view, struct log_summary *out, struct buffer *problem)
+static uint64_t
+count_client_ids(struct span frames)
+{
+    struct frame frame;
+    struct event event;
+    uint64_t seq;
+    uint64_t count = 0;
+
+    while (frame_next(&frames, &frame, &seq) == ERR_OK) {
+        count += event_decode(frame.body, &event) == ERR_OK && event.id_by_client;
+    }
+    return count;
+}
+
+/* Adds to *OUT, read from LMDB, the records that only the stage holds. */
+static enum err
+summarise_staged(const struct buffer *bytes, struct log_summary *out, struct buffer *problem)
+{
+    struct stage_content content;
+    enum err err = parse_stage(bytes, &out->state, out->last_seq, &content, problem);
+
+    if (err == ERR_OK && content.last_seq > out->last_seq) {
+        if (out->oldest_seq == 0) {
+            out->oldest_seq = out->last_seq + 1;
+            summarise_oldest(out, val_of(content.frames.data, content.frames.len));
+        }
+        out->staged = content.last_seq - out->last_seq;
+        out->staged_ids = count_client_ids(buffer_span(&content.frames));
+        out->records += out->staged;
+        out->last_seq = content.last_seq;
+    }
+    if (err == ERR_OK && content.missing_last > out->last_seq) {
+        out->last_seq = content.missing_last; /* they were acknowledged */
+    }
+    buffer_free(&content.frames);
+    return err;
+}
+
+static enum err
+summarise(struct log_view *view, struct log_summary *out, struct buffer *problem)
 {
     struct log_summary summary = {.oldest_created_us = INT64_MIN};
     MDB_txn *txn = NULL;
@@ -506,7 +580,6 @@ log_view_summary(struct log_view *view, struct log_summary *out, struct buffer *
     enum err err;
     int rc;
 
-    note(view, "summary", 0);
     rc = begin(view, &txn);
     if (rc != 0) {
         return fail_lmdb("no read can be begun", rc, problem);
@@ -527,9 +600,31 @@ log_view_summary(struct log_view *view, struct log_summary *out, struct buffer *
     }
     mdb_txn_abort(txn);
     if (err == ERR_OK) {
+        *out = summary;
+    }
+    return err;
+}
+
+enum err
+log_view_summary(struct log_view *view, struct log_summary *out, struct buffer *problem)
+{
+    struct log_summary summary;
+    struct buffer stage = BUFFER_EMPTY;
+    enum err err;
+
+    note(view, "summary", 0);
+    err = copy_stage(view, &stage, problem);
+    if (err == ERR_OK) {
+        err = summarise(view, &summary, problem);
+    }
+    if (err == ERR_OK) {
+        err = summarise_staged(&stage, &summary, problem);
+    }
+    if (err == ERR_OK) {
         summarise_pending(&summary);
         *out = summary;
     }
+    buffer_free(&stage);
     return err;
 }
 
@@ -788,9 +883,8 @@ scan_block(struct scan *scan, const struct chunk *chunk, uint64_t key, struct sp
 /* The key of the block that may hold SEQ, or SEQ itself. */
 static enum err
 find_block(struct log_view *view, uint64_t seq, uint64_t *key_out, uint64_t *last_out,
-           uint64_t *first_possible_out, struct buffer *problem)
+           struct log_state *state, struct buffer *problem)
 {
-    struct log_state state = {0};
     MDB_txn *txn = NULL;
     MDB_cursor *cursor = NULL;
     MDB_val key = val_of(&seq, sizeof(seq));
@@ -803,10 +897,9 @@ find_block(struct log_view *view, uint64_t seq, uint64_t *key_out, uint64_t *las
         return fail_lmdb("no read can be begun", rc, problem);
     }
     *key_out = seq;
-    err = read_state(view, txn, &state, problem);
+    err = read_state(view, txn, state, problem);
     if (err == ERR_OK) {
-        *first_possible_out = state.first_seq;
-        rc = read_range(view, txn, &state, &oldest, last_out, &value);
+        rc = read_range(view, txn, state, &oldest, last_out, &value);
     }
     if (err == ERR_OK && rc == 0) {
         rc = mdb_cursor_open(txn, view->table[LOG_TABLE_RECORDS], &cursor);
@@ -859,26 +952,71 @@ scan_chunks(struct scan *scan, uint64_t key, struct buffer *problem)
     return err;
 }
 
+/* The records that only the stage holds, then what it should hold and does not. */
+static enum err
+scan_staged(struct scan *scan, const struct stage_content *content, uint64_t to)
+{
+    struct span rest = buffer_span(&content->frames);
+    struct frame frame;
+    uint64_t seq;
+    enum err err = ERR_OK;
+
+    while (err == ERR_OK && frame_next(&rest, &frame, &seq) == ERR_OK) {
+        if (seq >= scan->from && seq <= to) {
+            note(scan->view, "stage", seq);
+            err = give_record(scan, &frame, 0, 0);
+        }
+    }
+    if (err == ERR_OK && content->missing_first != 0 && content->missing_first <= to) {
+        err = give(scan, LOG_ITEM_DAMAGED, content->missing_first, content->missing_last,
+                   content->why);
+    }
+    return err;
+}
+
+/* LAST is the last record LMDB has; KEY that of the block which may hold FROM. */
+static enum err
+scan_all(struct scan *scan, const struct stage_content *content, uint64_t last, uint64_t key,
+         uint64_t to, struct buffer *problem)
+{
+    enum err err = ERR_OK;
+
+    scan->to = to < last ? to : last;
+    scan->expected = scan->from;
+    if (scan->from <= scan->to) {
+        err = scan_chunks(scan, key, problem);
+    }
+    return err == ERR_OK ? scan_staged(scan, content, to) : err;
+}
+
 enum err
 log_view_each(struct log_view *view, uint64_t from, uint64_t to,
               enum err (*fn)(void *arg, const struct log_item *item), void *arg,
               struct buffer *problem)
 {
     struct scan scan = {.view = view, .fn = fn, .arg = arg};
+    struct stage_content content = {.frames = BUFFER_EMPTY};
+    struct buffer stage = BUFFER_EMPTY;
+    struct log_state state = {0};
     uint64_t last = 0;
-    uint64_t first_possible = 1;
     uint64_t key = from;
     enum err err;
 
     note(view, "records", 0);
-    err = find_block(view, from, &key, &last, &first_possible, problem);
-    if (err != ERR_OK) {
-        return err;
+    err = copy_stage(view, &stage, problem);
+    if (err == ERR_OK) {
+        err = find_block(view, from, &key, &last, &state, problem);
     }
-    scan.from = from > first_possible ? from : first_possible;
-    scan.to = to < last ? to : last;
-    scan.expected = scan.from;
-    return scan.from > scan.to ? ERR_OK : scan_chunks(&scan, key, problem);
+    if (err == ERR_OK) {
+        err = parse_stage(&stage, &state, last, &content, problem);
+    }
+    if (err == ERR_OK) {
+        scan.from = from > state.first_seq ? from : state.first_seq;
+        err = scan_all(&scan, &content, last, key, to, problem);
+    }
+    buffer_free(&content.frames);
+    buffer_free(&stage);
+    return err;
 }
 
 /* ---- other tables ---- */

@@ -4,7 +4,8 @@
  * Nothing is created, changed or locked against the server: LMDB is opened read-only, each read
  * transaction copies at most some thousand records out and ends before they are looked at, so the
  * server's reuse of pages is never held up for longer than a copy takes. What is read this way is
- * not one cut: the log goes on meanwhile. Each function says what that means for it.
+ * not one cut: the log goes on meanwhile. Each function says what that means for it. The stage is
+ * copied before LMDB is read, so that no record slips through between the two.
  *
  * Where there is no lock.mdb, no server can be running: the file is then not created either.
  *
@@ -48,6 +49,8 @@ struct log_summary {
     uint64_t oldest_seq; /* 0 when the log has no records */
     uint64_t last_seq;   /* state.first_seq - 1 when it never had any */
     uint64_t records;
+    uint64_t staged;           /* of those, in the stage and not in LMDB yet ... */
+    uint64_t staged_ids;       /* ... and of these, with an id of the client's */
     int64_t oldest_created_us; /* INT64_MIN when there is none or it cannot be read */
     uint64_t pending[JOURNAL_PARTITIONS_MAX];
     uint64_t pending_events; /* sum of the above */
@@ -86,7 +89,7 @@ struct log_item {
     uint64_t seq;
     uint64_t last_seq;
     const char *why; /* static text */
-    uint64_t block;  /* key of the block a record is in, and the bytes of that block */
+    uint64_t block;  /* key of the block a record is in, and the bytes of that block; 0 staged */
     size_t block_size;
     struct event event; /* borrows from the view, until the callback returns */
 };

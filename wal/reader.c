@@ -169,6 +169,32 @@ batch_push(struct batch *batch, const struct frame *frame)
     return ERR_OK;
 }
 
+/*
+ * The seq up to which LMDB's next snapshot holds everything a read may give. Waits for what is
+ * staged only when that would make the batch larger.
+ */
+static uint64_t
+readable_seq(struct wal *wal, uint32_t partition, uint64_t after_seq,
+             const struct batch_limits *limits)
+{
+    const uint32_t partitions = wal->state.partitions;
+    const uint64_t durable = atomic_load_explicit(&wal->durable_seq, memory_order_acquire);
+    const uint64_t wanted = limits->to_seq < durable ? limits->to_seq : durable;
+    uint64_t logged = atomic_load_explicit(&wal->logged_seq, memory_order_acquire);
+
+    if (logged < wanted) {
+        uint64_t there = journal_partition_count(logged, partition, partitions);
+        uint64_t passed = journal_partition_count(after_seq, partition, partitions);
+
+        if (there < passed + limits->events_max &&
+            journal_partition_count(wanted, partition, partitions) > there) {
+            /* Draining is what makes room in a full log, so what it has is given at once. */
+            logged = wal_log_up_to(wal, wanted, there <= passed);
+        }
+    }
+    return logged < durable ? logged : durable;
+}
+
 /* DURABLE was read before the walk's snapshot was taken, so the snapshot holds it. */
 static enum err
 collect(struct walk *walk, uint64_t durable, const struct batch_limits *limits, struct batch *out)
@@ -233,11 +259,17 @@ wal_read(void *self, uint32_t partition, uint64_t after_seq, const struct batch_
     struct wal *wal = self;
     struct open_read read;
     struct walk walk = {.wal = wal};
-    /* Before the snapshot: one taken first could lack records that are durable by now. */
-    const uint64_t durable = atomic_load_explicit(&wal->durable_seq, memory_order_acquire);
+    uint64_t durable;
     enum err err;
 
     ASSERT(partition < wal->state.partitions);
+    /* Before the snapshot: one taken first could lack records that are durable by now. */
+    durable = readable_seq(wal, partition, after_seq, limits);
+    if (next_seq_of_partition(after_seq, partition, wal->state.partitions) > durable &&
+        next_seq_of_partition(after_seq, partition, wal->state.partitions) <=
+            atomic_load(&wal->durable_seq)) {
+        return ERR_AGAIN;
+    }
     batch_clear(out);
     out->partition = partition;
     out->after_seq = after_seq;
@@ -310,7 +342,7 @@ each_pending(struct walk *walk, enum err (*fn)(void *arg, uint64_t seq, const st
     const struct log_state *state = &walk->wal->state;
     const uint64_t from = replicated_prefix(walk->wal) + 1;
 
-    if (from >= walk->wal->next_seq) {
+    if (from > atomic_load(&walk->wal->logged_seq)) {
         return ERR_OK;
     }
     if (walk_seek(walk, from) != 0) {
@@ -343,6 +375,28 @@ each_pending(struct walk *walk, enum err (*fn)(void *arg, uint64_t seq, const st
     }
 }
 
+static enum err
+each_staged(struct wal *wal, enum err (*fn)(void *arg, uint64_t seq, const struct event *event),
+            void *arg)
+{
+    struct span rest = buffer_span(&wal->staged);
+    struct frame frame;
+    struct event event;
+    uint64_t seq;
+    enum err err;
+
+    while ((err = frame_next(&rest, &frame, &seq)) == ERR_OK) {
+        err = event_decode(frame.body, &event);
+        if (err == ERR_OK) {
+            err = fn(arg, seq, &event);
+        }
+        if (err != ERR_OK) {
+            return err;
+        }
+    }
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
 enum err
 wal_each_pending(struct wal *wal,
                  enum err (*fn)(void *arg, uint64_t seq, const struct event *event), void *arg)
@@ -361,7 +415,7 @@ wal_each_pending(struct wal *wal,
     err = each_pending(&walk, fn, arg);
     mdb_cursor_close(walk.cursor);
     read_end(wal, &read);
-    return err;
+    return err == ERR_OK ? each_staged(wal, fn, arg) : err;
 }
 
 /* ---- statistics ---- */
@@ -465,9 +519,19 @@ wal_stats(void *self, struct journal_stats *out)
         stats.pending_events += all > done ? all - done : 0;
     }
     if (stats.pending_events > 0) {
-        stats.oldest_pending_us = created_after(wal, replicated_prefix(wal));
+        const uint64_t prefix = replicated_prefix(wal);
+
+        if (prefix >= atomic_load(&wal->logged_seq)) {
+            stats.oldest_pending_us = atomic_load(&wal->staged_since_us);
+        }
+        if (stats.oldest_pending_us == 0) {
+            stats.oldest_pending_us = created_after(wal, prefix);
+        }
     }
     stats.oldest_seq = atomic_load_explicit(&wal->oldest_seq, memory_order_relaxed);
+    if (stats.oldest_seq == 0 && stats.durable_seq > atomic_load(&wal->logged_seq)) {
+        stats.oldest_seq = atomic_load(&wal->logged_seq) + 1; /* all there is, is staged */
+    }
     stats.bytes = atomic_load_explicit(&wal->live_bytes, memory_order_relaxed);
     stats.bytes_limit = wal->config.bytes_max;
     stats.queued_events = atomic_load(&wal->queued_events);

@@ -130,7 +130,7 @@ push_stored(struct wal *wal, MDB_val key, MDB_val value)
     if (err != ERR_OK) {
         return err;
     }
-    if (segment.last_seq < segment.first_seq || segment.last_seq >= wal->next_seq ||
+    if (segment.last_seq < segment.first_seq || segment.last_seq > atomic_load(&wal->logged_seq) ||
         (list->count > 0 && segment_at(list, list->count - 1)->last_seq != segment.first_seq - 1)) {
         return ERR_CORRUPT;
     }
@@ -169,7 +169,7 @@ load_closed(struct wal *wal, MDB_cursor *cursor)
 static int
 load_open(struct wal *wal, MDB_cursor *cursor, uint64_t after_seq)
 {
-    struct segment open = {0, wal->next_seq - 1, 0};
+    struct segment open = {0, atomic_load(&wal->logged_seq), 0};
     uint64_t first = after_seq + 1;
     MDB_val key = val_of(&first, sizeof(first));
     MDB_val value;
@@ -489,7 +489,8 @@ reusable_pages(struct wal *wal)
 static bool
 map_is_short(struct wal *wal)
 {
-    const uint64_t reserve = wal->map_pages / 8;
+    /* What is staged has been accepted and must find its pages beside the reserve. */
+    const uint64_t reserve = wal->map_pages / 8 + STAGE_BYTES / wal->page_size;
     MDB_envinfo info;
     uint64_t used;
 
@@ -566,7 +567,7 @@ bool
 room_for(struct wal *wal, uint64_t group_bytes, uint64_t bytes)
 {
     uint64_t live = atomic_load_explicit(&wal->live_bytes, memory_order_relaxed);
-    uint64_t wanted = group_bytes + bytes;
+    uint64_t wanted = group_bytes + bytes + wal->staged.len;
 
     /* Frames fill pages by about seven eighths. */
     return !atomic_load(&wal->full) && live + wanted + wanted / 7 <= wal->config.bytes_max &&

@@ -184,7 +184,7 @@ check_record(struct verifier *verifier, const struct log_item *item)
         verifier->out->oldest_seq = item->seq;
     }
     verifier->out->records++;
-    if (item->block != verifier->block) {
+    if (item->block != 0 && item->block != verifier->block) {
         verifier->block = item->block;
         verifier->out->blocks++;
         count_block(verifier, item->block, item->block_size);

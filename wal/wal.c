@@ -380,6 +380,7 @@ load_next_seq(struct wal *wal, MDB_txn *txn)
         err = fail_lmdb("read log", rc);
     }
     mdb_cursor_close(cursor);
+    atomic_store(&wal->logged_seq, wal->next_seq - 1);
     return err;
 }
 
@@ -420,6 +421,42 @@ ids_load(struct wal *wal, MDB_txn *txn)
     }
     mdb_cursor_close(cursor);
     return rc == MDB_NOTFOUND ? ERR_OK : fail_lmdb("read ids", rc);
+}
+
+/* Takes back what the stage holds beyond LMDB: it was acknowledged, or soon would have been. */
+static enum err
+load_staged(struct wal *wal)
+{
+    struct stage_content content = {.frames = BUFFER_EMPTY};
+    struct span rest;
+    struct frame frame;
+    uint64_t seq;
+    enum err err = stage_open(&wal->stage, wal->dir, wal->state.node_id);
+
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = stage_recover(wal->stage, wal->next_seq - 1, &content);
+    wal->staged = content.frames;
+    if (err == ERR_CORRUPT) {
+        log_error("wal.stage_damaged", LOG_STR("cause", content.why),
+                  LOG_U64("first_seq", content.missing_first),
+                  LOG_U64("last_seq", content.missing_last), LOG_STR("file", STAGE_FILE),
+                  LOG_STR("hint", "without the file the log opens, less what only the file holds"),
+                  LOG_END);
+    }
+    rest = buffer_span(&wal->staged);
+    while (err == ERR_OK && (err = frame_next(&rest, &frame, &seq)) == ERR_OK) {
+        err = remember_staged(wal, &frame);
+    }
+    if (err != ERR_NOT_FOUND) {
+        return err;
+    }
+    wal->next_seq = content.last_seq + 1;
+    wal->staged_mono_us = clock_monotonic_us(wal->config.clock);
+    atomic_store(&wal->staged_since_us,
+                 wal->staged.len == 0 ? 0 : clock_wall_us(wal->config.clock));
+    return ERR_OK;
 }
 
 /* Raises the epoch and records this start, both durable before anything else happens. */
@@ -497,6 +534,9 @@ load(struct wal *wal)
     if (err == ERR_OK) {
         err = ids_load(wal, txn);
     }
+    if (err == ERR_OK) {
+        err = load_staged(wal);
+    }
     if (err != ERR_OK) {
         goto abort;
     }
@@ -569,6 +609,7 @@ init_locks(struct wal *wal)
     pthread_mutex_init(&wal->foreign_reader_lock, NULL);
     pthread_cond_init(&wal->wake, &monotonic);
     pthread_cond_init(&wal->durable_changed, &monotonic);
+    pthread_cond_init(&wal->logged_changed, &monotonic);
     pthread_cond_init(&wal->advance_answered, &monotonic);
     pthread_condattr_destroy(&monotonic);
 }
@@ -663,6 +704,7 @@ wal_open(struct wal **out, const struct wal_config *config)
     uuid_text(wal->state.node_id, node);
     log_info("wal.opened", LOG_STR("dir", wal->dir), LOG_STR("node_id", node),
              LOG_U64("epoch", wal->state.epoch), LOG_U64("durable_seq", wal->next_seq - 1),
+             LOG_U64("staged", wal->next_seq - 1 - atomic_load(&wal->logged_seq)),
              LOG_U64("partitions", wal->state.partitions),
              LOG_U64("ids", id_window_count(wal->window)), LOG_END);
     *out = wal;
@@ -676,7 +718,9 @@ wal_start(struct wal *wal)
 
     ASSERT(!wal->started);
     ASSERT(!atomic_load(&wal->stopping));
+    pthread_mutex_lock(&wal->lock);
     wal->started = true;
+    pthread_mutex_unlock(&wal->lock);
     rc = pthread_create(&wal->committer, NULL, committer_run, wal);
     if (rc != 0) {
         wal->started = false;
@@ -696,6 +740,7 @@ wal_stop(struct wal *wal)
     atomic_store(&wal->stopping, true);
     pthread_cond_broadcast(&wal->wake);
     pthread_cond_broadcast(&wal->durable_changed);
+    pthread_cond_broadcast(&wal->logged_changed);
     pthread_mutex_unlock(&wal->lock);
     if (wal->started) {
         pthread_join(wal->committer, NULL);
@@ -731,9 +776,11 @@ wal_close(struct wal *wal)
     pthread_mutex_destroy(&wal->foreign_reader_lock);
     pthread_cond_destroy(&wal->wake);
     pthread_cond_destroy(&wal->durable_changed);
+    pthread_cond_destroy(&wal->logged_changed);
     pthread_cond_destroy(&wal->advance_answered);
     segment_list_free(&wal->segments);
-    buffer_free(&wal->block);
+    stage_close(wal->stage);
+    buffer_free(&wal->staged);
     buffer_free(&wal->scratch);
     id_window_free(wal->window);
     free(wal->new_ids);

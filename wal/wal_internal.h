@@ -3,6 +3,7 @@
  *
  *   wal.c        opening, identity, the port's table
  *   committer.c  the one writer: groups, duplicates, admission, advance, latch
+ *   stage.c      the file in which small groups become durable before LMDB has them
  *   trim.c       segments, trimming, how much room is left
  *   reader.c     short reads: batches for replicators, what a start needs, statistics
  *   format.c     bytes; id_window.c  recent ids
@@ -16,6 +17,7 @@
 
 #include "wal/format.h"
 #include "wal/id_window.h"
+#include "wal/stage.h"
 #include "wal/wal.h"
 
 enum {
@@ -78,8 +80,12 @@ struct wal {
     pthread_cond_t advance_answered;
     struct advance_request *advances;
     _Atomic uint64_t wake_at_seq; /* lowest durable seq anybody waits for */
+    pthread_cond_t logged_changed;
 
     _Atomic uint64_t durable_seq;
+    _Atomic uint64_t logged_seq;     /* up to here LMDB has it; the rest is staged */
+    _Atomic uint64_t log_wanted_seq; /* a reader waits until LMDB has this */
+    _Atomic int64_t staged_since_us; /* wall time, 0 while nothing is staged */
     _Atomic uint64_t replicated[JOURNAL_PARTITIONS_MAX];
     _Atomic uint64_t live_bytes;
     _Atomic uint64_t oldest_seq;
@@ -104,9 +110,11 @@ struct wal {
     uint64_t retain_bytes;     /* the configured window, or what of it the limit has room for */
     uint64_t slices_bytes_max; /* of the history of slices */
     uint64_t first_block_seq;  /* oldest record in the log, 0 when empty */
-    struct buffer block;
+    struct stage *stage;
+    struct buffer staged;   /* frames of the records after logged_seq, in order */
+    int64_t staged_mono_us; /* when the first of them came */
     struct buffer scratch;
-    struct id_entry *new_ids; /* of the group being built */
+    struct id_entry *new_ids; /* of the records in STAGED */
     size_t new_id_count;
     size_t new_id_capacity;
     uint64_t disk_free;
@@ -126,6 +134,14 @@ void wal_kick(void *self);
 enum err wal_wait_durable(void *self, uint64_t seq, int timeout_ms);
 enum err wal_advance(void *self, uint32_t partition, uint64_t to_seq,
                      const struct slice_set *delta);
+/*
+ * Waits until LMDB has every record up to SEQ, which is durable: readers read LMDB alone. Returns
+ * the highest seq it then has, lower than SEQ only when the log has failed, stopped or is full: a
+ * full log is waited for only by the PATIENT, two seconds at most.
+ */
+uint64_t wal_log_up_to(struct wal *wal, uint64_t seq, bool patient);
+/* Remembers the key of the event in FRAME, which a start found in the stage. */
+MUST_CHECK enum err remember_staged(struct wal *wal, const struct frame *frame);
 
 /* reader.c */
 enum err wal_read(void *self, uint32_t partition, uint64_t after_seq,

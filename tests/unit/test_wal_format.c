@@ -405,7 +405,7 @@ a_damaged_or_foreign_state_is_refused(void **state)
         put_u32(raw, crc32c(0, raw + 4, size - 4));
         assert_int_equal(log_state_decode((struct span){(char *)raw, size}, &back), ERR_CORRUPT);
     }
-    put_u32(raw + 4, FORMAT_VERSION + 1);
+    put_u32(raw + 4, STATE_VERSION + 1);
     put_u32(raw, crc32c(0, raw + 4, size - 4));
     assert_int_equal(log_state_decode((struct span){(char *)raw, size}, &back), ERR_FORMAT);
     assert_int_equal(back.epoch, 99);

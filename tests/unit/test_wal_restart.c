@@ -346,6 +346,8 @@ everything_acked_before_a_kill_is_there_afterwards(void **state)
         assert_in_range(found, acked, acked + 40);
         history = wal_fixture_stored_events(fixture);
         assert_int_equal(history + wal_fixture_pending_events(fixture), found);
+        assert_int_equal(wal_start(fixture->wal), ERR_OK);
+        wal_stop(fixture->wal); /* what was staged is in LMDB, where it can be read */
         fixture->journal->ops->stats(fixture->journal->self, &stats);
         assert_true(stats.oldest_seq >= 1);
         for (uint32_t p = 0; p < 2; p++) {
@@ -567,9 +569,10 @@ damaged_ids_are_reported_and_the_log_goes_on(void **state)
         assert_int_equal(wal_fixture_append(fixture, 1000 + i * 100, 100, 0), ERR_OK);
     }
     assert_int_equal(wal_failure(fixture->wal), ERR_OK);
+    wal_fixture_close(fixture);
     stop_capture(lines);
     lines = capture(fixture);
-    wal_fixture_restart(fixture);
+    wal_fixture_start(fixture);
     assert_false(log_says(lines, "wal.ids_damaged"));
     stop_capture(lines);
     request_drop(request);
@@ -681,7 +684,7 @@ a_newer_format_is_refused_by_name(void **state)
     wal_fixture_open(fixture);
     log_state = fixture->wal->state;
     size = log_state_encode(&log_state, raw);
-    put_u32(raw + 4, FORMAT_VERSION + 1);
+    put_u32(raw + 4, STATE_VERSION + 1);
     put_u32(raw, crc32c(0, raw + 4, size - 4)); /* as a newer build would write it */
     assert_int_equal(mdb_txn_begin(fixture->wal->env, NULL, 0, &txn), 0);
     value = val_of(raw, size);

@@ -125,8 +125,12 @@ fill_and_drain(struct wal_fixture *fixture, uint32_t count, size_t body_size, in
             file_early = wal_fixture_file_bytes(fixture);
         }
     }
-    /* The file takes what a full log needs and then goes on reusing it. */
-    assert_true(wal_fixture_file_bytes(fixture) <= file_early + file_early / 4);
+    /*
+     * The file takes what a full log needs and then goes on reusing it. How much of the stage a
+     * commit brings depends on the moment, and the pages it frees come back a commit later.
+     */
+    assert_in_range(wal_fixture_file_bytes(fixture), 1,
+                    file_early + file_early / 4 + 2 * (uint64_t)STAGE_BYTES);
     assert_true(wal_fixture_file_bytes(fixture) <= 4 * fixture->config.bytes_max);
     wal_fixture_close(fixture);
     wal_fixture_open(fixture);
@@ -632,7 +636,7 @@ a_reader_that_holds_every_page_stops_the_log_only_as_long_as_it_lives(void **sta
     int status;
     pid_t reader;
 
-    small_map = 3 << 20;
+    small_map = 8 << 20; /* large beside the stage, which must find its pages in the reserve */
     fixture->config.bytes_max = 64 << 20;
     fixture->config.partitions = 1;
     wal_fixture_start(fixture);
