@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "core/journal.h"
 #include "core/log.h"
@@ -698,6 +699,11 @@ finish_db(struct options *options, struct buffer *problem)
     if (err == ERR_OK && options->db_tls_ca != NULL && !options->db_tls_required) {
         buffer_append_text(problem, "DB_URL has ca=FILE without tls=required, which would check "
                                     "nothing");
+        return ERR_INVALID;
+    }
+    if (err == ERR_OK && options->db_tls_ca != NULL && access(options->db_tls_ca, R_OK) != 0) {
+        buffer_printf(problem, "DB_URL's ca names a file that cannot be read: %s (%s)",
+                      options->db_tls_ca, strerror(errno));
         return ERR_INVALID;
     }
     if (err == ERR_OK && options_has_db(options)) {

@@ -196,6 +196,11 @@ start_replicators(struct app *app)
         return ERR_OK;
     }
     app->mysql = options_mysql(options);
+    if (app->mysql.tls == MYSQL_TLS_REQUIRED && app->mysql.tls_ca == NULL) {
+        log_warn("serve.database_not_verified",
+                 LOG_STR("hint", "encrypted, but with whom is not checked; add ca=FILE to DB_URL"),
+                 LOG_END);
+    }
     app->owner.epoch = journal->epoch;
     app->owner.known_instance = wal_knows_instance;
     app->owner.arg = app->wal;

@@ -427,12 +427,14 @@ a_url_gives_every_part_or_leaves_the_default(void **state)
     assert_string_equal(options.db_socket, "/run/s");
     assert_int_equal(READ("--db-url=mysql:///n?socket=/run/s"), ERR_OK);
     assert_db(NULL, 3306, "root", "", "n");
-    assert_int_equal(READ("--db-url=mysql://u:p@h?tls=required&ca=/etc/ca.pem"), ERR_OK);
+    assert_int_equal(READ("--db-url=mysql://u:p@h?tls=required&ca=/etc/passwd"), ERR_OK);
     assert_db("h", 3306, "u", "p", "sluice");
     assert_true(options.db_tls_required);
-    assert_string_equal(options.db_tls_ca, "/etc/ca.pem");
+    assert_string_equal(options.db_tls_ca, "/etc/passwd");
     assert_int_equal(READ("--db-url=mysql://h/n?tls=off"), ERR_OK);
     assert_false(options.db_tls_required);
+    assert_refused(READ("--db-url=mysql://h/n?tls=required&ca=/nonexistent/ca"),
+                   "DB_URL's ca names a file that cannot be read: /nonexistent/ca");
 }
 
 static void
@@ -591,7 +593,8 @@ the_database_config_is_what_the_settings_say(void **state)
 
     (void)state;
     assert_int_equal(
-        READ("--db-url=mysql://u:p@h:3307/n?tls=required&ca=/c", "--db-timeout-ms=2500"), ERR_OK);
+        READ("--db-url=mysql://u:p@h:3307/n?tls=required&ca=/dev/null", "--db-timeout-ms=2500"),
+        ERR_OK);
     config = options_mysql(&options);
     assert_string_equal(config.host, "h");
     assert_null(config.socket);
@@ -601,7 +604,7 @@ the_database_config_is_what_the_settings_say(void **state)
     assert_int_equal(config.port, 3307);
     assert_int_equal(config.timeout_ms, 2500);
     assert_int_equal(config.tls, MYSQL_TLS_REQUIRED);
-    assert_string_equal(config.tls_ca, "/c");
+    assert_string_equal(config.tls_ca, "/dev/null");
     assert_int_equal(READ("--db-url=mysql://h/n?socket=/s"), ERR_OK);
     config = options_mysql(&options);
     assert_null(config.host); /* a socket wins */
