@@ -59,6 +59,18 @@ uncount(struct conn *conn)
     atomic_fetch_sub(conn->over_limit ? &server->connections_over : &server->connections, 1);
 }
 
+static bool
+is_shaking_hands(const struct conn *conn)
+{
+    return conn->secure && (conn->tls == NULL || !tls_session_is_established(conn->tls));
+}
+
+static void
+count_handshake_error(struct conn *conn, enum handshake_error error)
+{
+    metric_add(&conn->loop->metrics.handshake_errors[error], 1);
+}
+
 void
 conn_close(struct conn *conn)
 {
@@ -66,6 +78,9 @@ conn_close(struct conn *conn)
 
     if (conn->state == CONN_CLOSING) {
         return;
+    }
+    if (conn->state == CONN_OPEN && conn->tls != NULL && is_shaking_hands(conn)) {
+        count_handshake_error(conn, HANDSHAKE_CLOSED);
     }
     conn->state = CONN_CLOSING;
     conn->current = NULL;
@@ -127,7 +142,7 @@ write_out(struct conn *conn)
 {
     uv_buf_t buf;
 
-    if (conn->out.len == 0 && !conn->out.failed) {
+    if (conn->writing || (conn->out.len == 0 && !conn->out.failed)) {
         return true;
     }
     buf = uv_buf_init(conn->out.data, narrow_u32(conn->out.len));
@@ -160,8 +175,8 @@ write_now(struct conn *conn, uv_buf_t *bufs, unsigned count)
 }
 
 /*
- * Sends what TLS has put into the loop's scratch. What the kernel does not take at once is left in
- * OUT for write_out(), or BEHIND it while that is on its way. False: the connection is closed.
+ * Sends what TLS has put into the loop's scratch. What the kernel does not take at once waits in
+ * OUT, or BEHIND it while that is on its way. False: the connection is closed.
  */
 static bool
 send_sealed(struct conn *conn)
@@ -181,7 +196,7 @@ send_sealed(struct conn *conn)
                       sealed->len - (size_t)sent);
     }
     buffer_clear(sealed, READ_BYTES);
-    return conn->state != CONN_CLOSING;
+    return conn->state != CONN_CLOSING && write_out(conn);
 }
 
 /* Seals BUFS into the loop's scratch, sends it as send_sealed(). Their length; negative: closed. */
@@ -555,18 +570,6 @@ refuse_connection(struct conn *conn, enum problem why, const char *message)
 
 static void linger(struct conn *conn);
 
-static bool
-is_shaking_hands(const struct conn *conn)
-{
-    return conn->secure && (conn->tls == NULL || !tls_session_is_established(conn->tls));
-}
-
-static void
-count_handshake_error(struct conn *conn, enum handshake_error error)
-{
-    metric_add(&conn->loop->metrics.handshake_errors[error], 1);
-}
-
 static enum handshake_error
 handshake_error_of(enum tls_fault fault)
 {
@@ -608,12 +611,20 @@ begin_session(struct conn *conn, char first)
 static void
 end_failed_session(struct conn *conn)
 {
-    if (!is_shaking_hands(conn)) {
-        conn_close(conn);
+    const bool shaking_hands = is_shaking_hands(conn);
+
+    if (shaking_hands) {
+        count_handshake_error(conn, handshake_error_of(tls_session_fault(conn->tls)));
+        conn->state = CONN_LAST;
+    }
+    if (!send_sealed(conn)) {
         return;
     }
-    count_handshake_error(conn, handshake_error_of(tls_session_fault(conn->tls)));
-    linger(conn);
+    if (shaking_hands) {
+        linger(conn);
+    } else {
+        conn_close(conn);
+    }
 }
 
 static void
@@ -640,11 +651,11 @@ open_sealed(struct conn *conn, struct span *bytes)
     }
     was_established = tls_session_is_established(conn->tls);
     result = tls_session_receive(conn->tls, *bytes, loop->plain_block, &len, &loop->sealed);
-    if (!send_sealed(conn) || (!conn->writing && !write_out(conn))) {
-        return false;
-    }
     if (result == TLS_FAULT) {
         end_failed_session(conn);
+        return false;
+    }
+    if (!send_sealed(conn)) {
         return false;
     }
     if (!was_established && tls_session_is_established(conn->tls)) {
@@ -681,11 +692,8 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     }
     if (n < 0) {
-        if (conn->tls != NULL && is_shaking_hands(conn) && conn->state == CONN_OPEN) {
-            count_handshake_error(conn, HANDSHAKE_CLOSED);
-        }
         conn->peer_done = true;
-        if (n != UV_EOF || conn->state == CONN_LINGER) {
+        if (n != UV_EOF || conn->state == CONN_LINGER || is_shaking_hands(conn)) {
             conn_close(conn);
             return;
         }
@@ -744,7 +752,7 @@ static bool
 send_end(struct conn *conn)
 {
     tls_session_end(conn->tls, &conn->loop->sealed);
-    return send_sealed(conn) && (conn->writing || write_out(conn));
+    return send_sealed(conn);
 }
 
 /* All answers are out: shuts our side and waits briefly for the client's end. */
@@ -912,6 +920,7 @@ conn_sweep(struct conn *conn, uint64_t now_ms)
         passed(now_ms, conn->request_since_ms, config->read_timeout_ms)) {
         metric_add(&loop->metrics.timeouts, 1);
         count_handshake_error(conn, HANDSHAKE_TIMEOUT);
+        conn->state = CONN_LAST; /* so that it is not counted once more */
         conn_close(conn);
         return;
     }

@@ -423,6 +423,56 @@ the_end_is_told_in_both_directions(void **state)
     finish(&f);
 }
 
+/* Whatever else belongs to a handshake and comes later must not stop what is under way. */
+static void
+keys_may_be_changed_at_any_time(void **state)
+{
+    struct fixture f;
+    char *data;
+    long len;
+
+    (void)state;
+    start(&f, NULL);
+    connect_client(&f);
+    talk(&f, SIZE_MAX);
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(SSL_key_update(f.client, SSL_KEY_UPDATE_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(f.client), 1);
+    }
+    exchange(&f, SIZE_MAX);
+
+    /* Half of one: the session stays what it was. */
+    assert_int_equal(SSL_key_update(f.client, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+    assert_int_equal(SSL_do_handshake(f.client), 1);
+    len = BIO_get_mem_data(f.from_client, &data);
+    assert_true(len > 1);
+    feed(&f, (struct span){data, (size_t)len - 1}, SIZE_MAX);
+    assert_int_equal(f.result, TLS_OPEN);
+    assert_true(tls_session_is_established(f.session));
+    send_answer(&f, "more", 4);
+    feed(&f, (struct span){data + len - 1, 1}, SIZE_MAX);
+    assert_int_equal(f.result, TLS_OPEN);
+    finish(&f);
+}
+
+static void
+a_second_handshake_is_refused(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    start(&f, NULL);
+    assert_int_equal(SSL_CTX_set_max_proto_version(f.client_context, TLS1_2_VERSION), 1);
+    connect_client(&f);
+    talk(&f, SIZE_MAX);
+    assert_int_equal(SSL_renegotiate(f.client), 1);
+    (void)SSL_do_handshake(f.client);
+    (void)carry(&f, SIZE_MAX);
+    assert_int_not_equal(SSL_do_handshake(f.client), 1);
+    assert_int_equal(ERR_GET_REASON(ERR_peek_last_error()), SSL_R_NO_RENEGOTIATION);
+    finish(&f);
+}
+
 static void
 the_protocol_is_http_1(void **state)
 {
@@ -739,6 +789,8 @@ main(void)
         TEST(garbage_is_a_fault_and_is_answered_by_an_alert),
         TEST(a_changed_byte_is_a_fault),
         TEST(the_end_is_told_in_both_directions),
+        TEST(keys_may_be_changed_at_any_time),
+        TEST(a_second_handshake_is_refused),
         TEST(the_protocol_is_http_1),
         TEST(clients_need_a_certificate_of_the_authority),
         TEST(a_client_that_does_not_trust_us_gives_up),
