@@ -658,6 +658,10 @@ open_sealed(struct conn *conn, struct span *bytes)
     if (!send_sealed(conn)) {
         return false;
     }
+    if (result == TLS_ENDED && is_shaking_hands(conn)) {
+        conn_close(conn);
+        return false;
+    }
     if (!was_established && tls_session_is_established(conn->tls)) {
         handshake_done(conn);
         if (conn->over_limit) {
