@@ -708,6 +708,20 @@ class Settings(TlsCase):
                 self.assertIn("sluice: " + name, said)
                 self.assertNotIn("PRIVATE", said)
 
+    def test_a_chain_and_its_key_may_be_in_one_file(self):
+        """The client knows the root alone: what lies between must come from the server."""
+        self.certs.signed("between", names="basicConstraints=critical,CA:TRUE")
+        self.certs.signed("leaf", ca="between")
+        one = self.certs.path("one.pem")
+        with open(one, "w") as target:
+            for name in ("leaf.pem", "between.pem", "leaf.key"):
+                with open(self.certs.path(name)) as source:
+                    target.write(source.read())
+        server = self.secure(TLS_CERT_FILE=one, TLS_KEY_FILE=one)
+        with server.client() as client:
+            self.assertEqual(client.get("/health").status, 200)
+        self.finish(server)
+
     def test_check_config_takes_good_files(self):
         server = self.secure(start=False, TLS_CLIENT_CA_FILE=self.certs.path("ca.pem"))
         done = server.command("check-config")
