@@ -44,6 +44,7 @@ command_check_config(int argc, char **argv)
 {
     struct buffer problem = BUFFER_EMPTY;
     struct tenants *tenants = NULL;
+    struct tls *tls = NULL;
     struct options options;
     enum err err = options_read(&options, argc, argv, &problem);
 
@@ -51,11 +52,15 @@ command_check_config(int argc, char **argv)
         err = options_tenants(&options, clock_system(), &tenants, &problem);
     }
     if (err == ERR_OK) {
+        err = options_tls(&options, &tls, &problem);
+    }
+    if (err == ERR_OK) {
         options_print(&options, stdout);
     } else {
         fprintf(stderr, "sluice: %.*s\n", (int)problem.len,
                 problem.data == NULL ? "" : problem.data);
     }
+    tls_close(tls);
     tenants_free(tenants);
     options_free(&options);
     buffer_free(&problem);

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "core/journal.h"
 #include "core/log.h"
@@ -49,6 +50,11 @@ static const struct option OPTIONS[] = {
      "port to listen on; 0: any free one"},
     {"HTTP_THREADS", "", TYPE_COUNT, AT(http_threads), "0", 0, 64,
      "event loops; 0: CPUs - 1, at least 1"},
+    {"TLS_CERT_FILE", "", TYPE_TEXT, AT(tls_cert_file), NULL, 0, 0,
+     "certificate chain in PEM form; the port then speaks HTTPS. SIGHUP reads all three again"},
+    {"TLS_KEY_FILE", "", TYPE_TEXT, AT(tls_key_file), NULL, 0, 0, "its key, without a pass phrase"},
+    {"TLS_CLIENT_CA_FILE", "", TYPE_TEXT, AT(tls_client_ca_file), NULL, 0, 0,
+     "clients must show a certificate that comes from one of these"},
     {"MAX_BODY_BYTES", "", TYPE_BYTES, AT(max_body_bytes), "16MiB", 1024, GIB,
      "largest request body"},
     {"MAX_EVENT_BYTES", "", TYPE_BYTES, AT(max_event_bytes), "64KiB", 256, 16 * 1024.0 * 1024,
@@ -128,16 +134,6 @@ static const struct option OPTIONS[] = {
      "share of events that must stay within the threshold"},
     {"LOG_LEVEL", "", TYPE_LOG_LEVEL, AT(log_level), "INFO", 0, 0, "DEBUG, INFO, WARN or ERROR"},
     {"LOG_FORMAT", "", TYPE_LOG_FORMAT, AT(log_format), "json", 0, 0, "json or text"},
-};
-
-/*
- * Settings of the contract that this build does not honour. Ignoring one that promises protection
- * would be worse than not starting.
- */
-static const char *const UNSUPPORTED[] = {
-    "TLS_CERT_FILE",
-    "TLS_KEY_FILE",
-    "TLS_CLIENT_CA_FILE",
 };
 
 static const char *const LOG_LEVEL_NAMES[] = {"DEBUG", "INFO", "WARN", "ERROR"};
@@ -503,15 +499,6 @@ find_variable(const struct option *option, char name_out[64])
 static enum err
 read_environment(struct options *options, struct buffer *problem)
 {
-    for (size_t i = 0; i < ARRAY_LEN(UNSUPPORTED); i++) {
-        const char *value = getenv(UNSUPPORTED[i]);
-
-        if (value != NULL && value[0] != '\0' && strcmp(value, "0") != 0) {
-            buffer_printf(problem, "%s is set, but this version does not support it yet",
-                          UNSUPPORTED[i]);
-            return ERR_INVALID;
-        }
-    }
     for (size_t i = 0; i < ARRAY_LEN(OPTIONS); i++) {
         char name[64];
         const char *value = find_variable(&OPTIONS[i], name);
@@ -714,6 +701,11 @@ finish_db(struct options *options, struct buffer *problem)
                                     "nothing");
         return ERR_INVALID;
     }
+    if (err == ERR_OK && options->db_tls_ca != NULL && access(options->db_tls_ca, R_OK) != 0) {
+        buffer_printf(problem, "DB_URL's ca names a file that cannot be read: %s (%s)",
+                      options->db_tls_ca, strerror(errno));
+        return ERR_INVALID;
+    }
     if (err == ERR_OK && options_has_db(options)) {
         if (options->db_name == NULL) {
             err = set_text(&options->db_name, "sluice");
@@ -728,6 +720,23 @@ finish_db(struct options *options, struct buffer *problem)
     return err;
 }
 
+static enum err
+finish_tls(const struct options *options, struct buffer *problem)
+{
+    if ((options->tls_cert_file == NULL) != (options->tls_key_file == NULL)) {
+        buffer_printf(problem, "%s needs %s as well",
+                      options->tls_cert_file != NULL ? "TLS_CERT_FILE" : "TLS_KEY_FILE",
+                      options->tls_cert_file != NULL ? "TLS_KEY_FILE" : "TLS_CERT_FILE");
+        return ERR_INVALID;
+    }
+    if (options->tls_client_ca_file != NULL && options->tls_cert_file == NULL) {
+        buffer_append_text(problem,
+                           "TLS_CLIENT_CA_FILE needs TLS_CERT_FILE and TLS_KEY_FILE as well");
+        return ERR_INVALID;
+    }
+    return ERR_OK;
+}
+
 enum err
 options_read(struct options *out, int argc, char **argv, struct buffer *problem)
 {
@@ -740,6 +749,9 @@ options_read(struct options *out, int argc, char **argv, struct buffer *problem)
     }
     if (err == ERR_OK) {
         err = finish_db(out, problem);
+    }
+    if (err == ERR_OK) {
+        err = finish_tls(out, problem);
     }
     if (err == ERR_OK && out->max_event_bytes > out->max_body_bytes) {
         buffer_append_text(problem, "MAX_EVENT_BYTES must not be larger than MAX_BODY_BYTES");
@@ -806,6 +818,27 @@ options_tenants(const struct options *options, const struct clock *clock, struct
 
     if (err != ERR_OK && err != ERR_INVALID) {
         buffer_printf(problem, "API_KEYS cannot be read: %s", err_text(err));
+    }
+    return err;
+}
+
+enum err
+options_tls(const struct options *options, struct tls **out, struct buffer *problem)
+{
+    const struct tls_config config = {
+        .cert_file = options->tls_cert_file,
+        .key_file = options->tls_key_file,
+        .client_ca_file = options->tls_client_ca_file,
+    };
+    enum err err;
+
+    *out = NULL;
+    if (config.cert_file == NULL) {
+        return ERR_OK;
+    }
+    err = tls_open(out, &config, problem);
+    if (err != ERR_OK && err != ERR_INVALID) {
+        buffer_printf(problem, "TLS_CERT_FILE cannot be used: %s", err_text(err));
     }
     return err;
 }

@@ -15,6 +15,7 @@
 #include "core/clock.h"
 #include "core/err.h"
 #include "core/tenants.h"
+#include "http/tls.h"
 #include "storage/mysql_config.h"
 
 struct options {
@@ -33,6 +34,9 @@ struct options {
     bool ready_requires_db;
     char *cors_allow_origins;
     bool metrics_legacy_names;
+    char *tls_cert_file;
+    char *tls_key_file;
+    char *tls_client_ca_file;
 
     char *api_keys;
     char *api_keys_file;
@@ -98,6 +102,14 @@ void options_print(const struct options *options, FILE *out);
  */
 MUST_CHECK enum err options_tenants(const struct options *options, const struct clock *clock,
                                     struct tenants **out, struct buffer *problem);
+
+/*
+ * What HTTPS needs; *OUT is NULL where it is not configured. Borrows paths from OPTIONS.
+ * ERR_INVALID: a sentence about TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE is in PROBLEM, as
+ * there is after any other error.
+ */
+MUST_CHECK enum err options_tls(const struct options *options, struct tls **out,
+                                struct buffer *problem);
 
 /* Overwrites the texts of the keys: once the tenants are open, digests do. */
 void options_forget_keys(struct options *options);

@@ -44,6 +44,7 @@ struct app {
     uint32_t replicator_count;
     struct ticker *ticker;
     struct tenants *tenants;
+    struct tls *tls; /* NULL: plain HTTP */
     struct server *server;
 };
 
@@ -195,6 +196,11 @@ start_replicators(struct app *app)
         return ERR_OK;
     }
     app->mysql = options_mysql(options);
+    if (app->mysql.tls == MYSQL_TLS_REQUIRED && app->mysql.tls_ca == NULL) {
+        log_warn("serve.database_not_verified",
+                 LOG_STR("hint", "encrypted, but with whom is not checked; add ca=FILE to DB_URL"),
+                 LOG_END);
+    }
     app->owner.epoch = journal->epoch;
     app->owner.known_instance = wal_knows_instance;
     app->owner.arg = app->wal;
@@ -265,6 +271,7 @@ start_http(struct app *app)
         .slo = &app->slo,
         .clock = app->clock,
         .tenants = app->tenants,
+        .tls = app->tls,
         .replicators = app->replicators,
         .replicator_count = app->replicator_count,
     };
@@ -276,7 +283,7 @@ start_http(struct app *app)
     if (err == ERR_OK) {
         log_info("server.listening", LOG_STR("host", options->http_host),
                  LOG_U64("port", server_port(app->server)), LOG_U64("threads", config.threads),
-                 LOG_I64("pid", getpid()), LOG_END);
+                 LOG_BOOL("tls", app->tls != NULL), LOG_I64("pid", getpid()), LOG_END);
     }
     return err;
 }
@@ -315,26 +322,71 @@ log_keys(const char *event, const struct tenants *tenants)
     log_info(event, LOG_U64("keys", stats.keys), LOG_U64("tenants", stats.tenants), LOG_END);
 }
 
-/* SIGHUP: who is given a key or loses one needs no restart. */
+static void
+log_certificate(const struct app *app, const char *event)
+{
+    const int64_t now_s = clock_wall_us(app->clock) / 1000000;
+    const int64_t left_s = tls_expires_s(app->tls) - now_s;
+
+    log_info(event, LOG_STR("cert_file", app->options.tls_cert_file),
+             LOG_BOOL("client_certificates", app->options.tls_client_ca_file != NULL),
+             LOG_I64("days_left", left_s / 86400), LOG_END);
+    if (left_s <= 0) {
+        log_warn("serve.certificate_expired", LOG_STR("cert_file", app->options.tls_cert_file),
+                 LOG_END);
+    }
+}
+
+/* What a file did not bring stays as it was; EVENT says so. */
+static void
+log_kept(const char *event, enum err err, struct buffer *problem)
+{
+    buffer_append_char(problem, '\0');
+    log_error(event, LOG_ERR(err), LOG_STR("cause", problem->failed ? "" : problem->data), LOG_END);
+}
+
 static void
 reload_keys(struct app *app)
 {
     struct buffer problem = BUFFER_EMPTY;
-    enum err err;
+    enum err err = tenants_reload(app->tenants, &problem);
 
-    if (app->options.api_keys_file == NULL) {
-        log_info("serve.nothing_to_reload", LOG_STR("hint", "API_KEYS_FILE is not set"), LOG_END);
-        return;
-    }
-    err = tenants_reload(app->tenants, &problem);
-    buffer_append_char(&problem, '\0');
     if (err == ERR_OK) {
         log_keys("serve.keys_reloaded", app->tenants);
     } else {
-        log_error("serve.keys_kept", LOG_ERR(err),
-                  LOG_STR("cause", problem.failed ? "" : problem.data), LOG_END);
+        log_kept("serve.keys_kept", err, &problem);
     }
     buffer_free(&problem);
+}
+
+static void
+reload_certificate(struct app *app)
+{
+    struct buffer problem = BUFFER_EMPTY;
+    enum err err = tls_reload(app->tls, &problem);
+
+    if (err == ERR_OK) {
+        log_certificate(app, "serve.certificate_reloaded");
+    } else {
+        log_kept("serve.certificate_kept", err, &problem);
+    }
+    buffer_free(&problem);
+}
+
+/* SIGHUP: who is given a key or loses one needs no restart, nor does a new certificate. */
+static void
+reload(struct app *app)
+{
+    if (app->options.api_keys_file != NULL) {
+        reload_keys(app);
+    }
+    if (app->tls != NULL) {
+        reload_certificate(app);
+    }
+    if (app->options.api_keys_file == NULL && app->tls == NULL) {
+        log_info("serve.nothing_to_reload",
+                 LOG_STR("hint", "API_KEYS_FILE and TLS_CERT_FILE are not set"), LOG_END);
+    }
 }
 
 /* Waits for a signal to stop (ERR_OK) or for something the process must not go on with. */
@@ -352,7 +404,7 @@ watch(struct app *app, const sigset_t *set)
             return ERR_OK;
         }
         if (signal_number == SIGHUP) {
-            reload_keys(app);
+            reload(app);
         }
         err = found_fatal(app);
         if (err != ERR_OK) {
@@ -430,6 +482,7 @@ release(struct app *app)
     wal_close(app->wal);
     slices_free(app->slices);
     tenants_free(app->tenants);
+    tls_close(app->tls);
     options_free(&app->options);
 }
 
@@ -446,10 +499,14 @@ command_serve(int argc, char **argv)
         err = options_tenants(&app.options, app.clock, &app.tenants, &problem);
         options_forget_keys(&app.options);
     }
+    if (err == ERR_OK) {
+        err = options_tls(&app.options, &app.tls, &problem);
+    }
     if (err != ERR_OK) {
         fprintf(stderr, "sluice: %.*s\n", (int)problem.len,
                 problem.data == NULL ? "" : problem.data);
         buffer_free(&problem);
+        tenants_free(app.tenants);
         options_free(&app.options);
         return EXIT_USAGE;
     }
@@ -459,6 +516,9 @@ command_serve(int argc, char **argv)
     set_objectives(&app);
     if (tenants_have_keys(app.tenants)) {
         log_keys("serve.keys_loaded", app.tenants);
+    }
+    if (app.tls != NULL) {
+        log_certificate(&app, "serve.certificate_loaded");
     }
     err = start_log(&app);
     if (err == ERR_OK) {

@@ -6,7 +6,12 @@
  * room. A connection never ends by close() alone while the client may still be sending, since the
  * reset that follows would destroy the answer on its way: it shuts its side and reads on for a
  * moment.
+ *
+ * A secure connection is the same but at its edges: what was read goes through open_sealed() before
+ * it is parsed, what is sent through seal(), and linger() says goodbye in TLS too. Its session
+ * begins with the client's first byte, since a client that sends plain HTTP is answered in kind.
  */
+#include <ctype.h>
 #include <stdlib.h>
 
 #include "http/internal.h"
@@ -16,8 +21,10 @@ on_closed(uv_handle_t *handle)
 {
     struct conn *conn = handle->data;
 
+    tls_session_free(conn->tls);
     buffer_free(&conn->unread);
     buffer_free(&conn->out);
+    buffer_free(&conn->behind);
     free(conn);
 }
 
@@ -52,6 +59,18 @@ uncount(struct conn *conn)
     atomic_fetch_sub(conn->over_limit ? &server->connections_over : &server->connections, 1);
 }
 
+static bool
+is_shaking_hands(const struct conn *conn)
+{
+    return conn->secure && (conn->tls == NULL || !tls_session_is_established(conn->tls));
+}
+
+static void
+count_handshake_error(struct conn *conn, enum handshake_error error)
+{
+    metric_add(&conn->loop->metrics.handshake_errors[error], 1);
+}
+
 void
 conn_close(struct conn *conn)
 {
@@ -59,6 +78,9 @@ conn_close(struct conn *conn)
 
     if (conn->state == CONN_CLOSING) {
         return;
+    }
+    if (conn->state == CONN_OPEN && conn->tls != NULL && is_shaking_hands(conn)) {
+        count_handshake_error(conn, HANDSHAKE_CLOSED);
     }
     conn->state = CONN_CLOSING;
     conn->current = NULL;
@@ -85,6 +107,8 @@ conn_close(struct conn *conn)
 
 /* ---- answers ---- */
 
+static bool write_out(struct conn *conn);
+
 static void
 on_written(uv_write_t *write, int status)
 {
@@ -101,6 +125,14 @@ on_written(uv_write_t *write, int status)
     }
     loop_touch_time(conn->loop);
     conn->idle_since_ms = uv_now(&conn->loop->uv);
+    if (conn->behind.len > 0 || conn->behind.failed) {
+        buffer_free(&conn->out);
+        conn->out = conn->behind;
+        conn->behind = BUFFER_EMPTY;
+        if (!write_out(conn)) {
+            return;
+        }
+    }
     conn_pump(conn);
 }
 
@@ -110,7 +142,7 @@ write_out(struct conn *conn)
 {
     uv_buf_t buf;
 
-    if (conn->out.len == 0) {
+    if (conn->writing || (conn->out.len == 0 && !conn->out.failed)) {
         return true;
     }
     buf = uv_buf_init(conn->out.data, narrow_u32(conn->out.len));
@@ -142,6 +174,56 @@ write_now(struct conn *conn, uv_buf_t *bufs, unsigned count)
     return sent;
 }
 
+/*
+ * Sends what TLS has put into the loop's scratch. What the kernel does not take at once waits in
+ * OUT, or BEHIND it while that is on its way. False: the connection is closed.
+ */
+static bool
+send_sealed(struct conn *conn)
+{
+    struct buffer *sealed = &conn->loop->sealed;
+    int sent = 0;
+
+    if (sealed->failed) {
+        conn_close(conn);
+    } else if (sealed->len > 0 && !conn->writing) {
+        uv_buf_t buf = uv_buf_init(sealed->data, narrow_u32(sealed->len));
+
+        sent = write_now(conn, &buf, 1);
+    }
+    if (conn->state != CONN_CLOSING && (size_t)sent < sealed->len) {
+        buffer_append(conn->writing ? &conn->behind : &conn->out, sealed->data + sent,
+                      sealed->len - (size_t)sent);
+    }
+    buffer_clear(sealed, READ_BYTES);
+    return conn->state != CONN_CLOSING && write_out(conn);
+}
+
+/* Seals BUFS into the loop's scratch, sends it as send_sealed(). Their length; negative: closed. */
+static ssize_t
+seal(struct conn *conn, const uv_buf_t *bufs, unsigned count)
+{
+    ssize_t len = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (!tls_session_send(conn->tls, (struct span){bufs[i].base, bufs[i].len},
+                              &conn->loop->sealed)) {
+            buffer_clear(&conn->loop->sealed, READ_BYTES);
+            conn_close(conn);
+            return -1;
+        }
+        len += (ssize_t)bufs[i].len;
+    }
+    return send_sealed(conn) ? len : -1;
+}
+
+/* Bytes of BUFS that need no further care, sent or sealed; negative: the connection is closed. */
+static ssize_t
+give(struct conn *conn, uv_buf_t *bufs, unsigned count)
+{
+    return conn->secure ? seal(conn, bufs, count) : write_now(conn, bufs, count);
+}
+
 /* Sends the run of finished answers at the queue's head, in one write. False: closed. */
 static bool
 send_answers(struct conn *conn)
@@ -149,7 +231,7 @@ send_answers(struct conn *conn)
     uv_buf_t bufs[PIPELINE_MAX];
     unsigned count = 0;
     size_t skip;
-    int sent;
+    ssize_t sent;
 
     bufs[0] = uv_buf_init(NULL, 0);
     for (struct exchange *e = conn->head; e != NULL && e->state == EXCHANGE_DONE; e = e->next) {
@@ -159,7 +241,7 @@ send_answers(struct conn *conn)
         }
         bufs[count++] = uv_buf_init(e->answer.data, narrow_u32(e->answer.len));
     }
-    sent = write_now(conn, bufs, count);
+    sent = give(conn, bufs, count);
     if (sent < 0) {
         return false;
     }
@@ -187,12 +269,12 @@ send_continue(struct conn *conn)
     static const char TEXT[] = "HTTP/1.1 100 Continue\r\n\r\n";
     char copy[sizeof(TEXT)];
     uv_buf_t buf;
-    int sent;
+    ssize_t sent;
 
     memcpy(copy, TEXT, sizeof(TEXT));
     buf = uv_buf_init(copy, sizeof(TEXT) - 1);
     conn->head->continue_wanted = false;
-    sent = write_now(conn, &buf, 1);
+    sent = give(conn, &buf, 1);
     if (sent < 0) {
         return false;
     }
@@ -245,9 +327,12 @@ begin_request(struct conn *conn)
     return true;
 }
 
-/* Answers the request being read with WHY and ends the connection after it. */
+/*
+ * Answers the request being read with WHY and ends the connection after it. MESSAGE NULL: the
+ * problem's own.
+ */
 static void
-refuse_and_end(struct conn *conn, enum problem why)
+refuse_and_end(struct conn *conn, enum problem why, const char *message)
 {
     struct exchange *exchange = conn->current;
 
@@ -261,7 +346,7 @@ refuse_and_end(struct conn *conn, enum problem why)
         return;
     }
     ingest_count_refusal(exchange, why);
-    exchange_problem(exchange, why, NULL);
+    exchange_problem(exchange, why, message);
 }
 
 /*
@@ -445,7 +530,7 @@ parse(struct conn *conn, struct span bytes)
             take_request(conn);
             break;
         case PARSE_REFUSED:
-            refuse_and_end(conn, why);
+            refuse_and_end(conn, why, NULL);
             break;
         }
         done += used;
@@ -469,6 +554,126 @@ keep_unread(struct conn *conn, struct span rest)
     }
 }
 
+/* Answers a client that has not asked anything yet, and ends the connection. */
+static void
+refuse_connection(struct conn *conn, enum problem why, const char *message)
+{
+    if (!begin_request(conn)) {
+        conn_close(conn);
+        return;
+    }
+    refuse_and_end(conn, why, message);
+    conn_pump(conn);
+}
+
+/* ---- TLS ---- */
+
+static void linger(struct conn *conn);
+
+static enum handshake_error
+handshake_error_of(enum tls_fault fault)
+{
+    switch (fault) {
+    case TLS_FAULT_PROTOCOL:
+        return HANDSHAKE_PROTOCOL;
+    case TLS_FAULT_CLIENT_CERTIFICATE:
+        return HANDSHAKE_CLIENT_CERTIFICATE;
+    case TLS_FAULT_ALERT:
+        return HANDSHAKE_ALERT;
+    }
+    return HANDSHAKE_PROTOCOL;
+}
+
+/*
+ * A session's first byte. A handshake's is 22; a letter is a client that forgot the s of https.
+ * False: it was answered, or the connection is closed.
+ */
+static bool
+begin_session(struct conn *conn, char first)
+{
+    if (isupper((unsigned char)first)) {
+        conn->secure = false;
+        count_handshake_error(conn, HANDSHAKE_PLAIN_HTTP);
+        refuse_connection(conn, PROBLEM_MALFORMED,
+                          "the plain HTTP request was sent to HTTPS port; use https://");
+        return false;
+    }
+    conn->tls = tls_session_new(conn->loop->server->deps.tls);
+    if (conn->tls == NULL) {
+        metric_add(&conn->loop->metrics.accept_errors, 1);
+        conn_close(conn);
+        return false;
+    }
+    return true;
+}
+
+/* The session is over. The client may still be reading why its handshake failed. */
+static void
+end_failed_session(struct conn *conn)
+{
+    const bool shaking_hands = is_shaking_hands(conn);
+
+    if (shaking_hands) {
+        count_handshake_error(conn, handshake_error_of(tls_session_fault(conn->tls)));
+        conn->state = CONN_LAST;
+    }
+    if (!send_sealed(conn)) {
+        return;
+    }
+    if (shaking_hands) {
+        linger(conn);
+    } else {
+        conn_close(conn);
+    }
+}
+
+static void
+handshake_done(struct conn *conn)
+{
+    metric_add(&conn->loop->metrics.handshakes[tls_session_is_resumed(conn->tls)], 1);
+    conn->idle_since_ms = uv_now(&conn->loop->uv);
+}
+
+/*
+ * Turns *BYTES, as read, into the plain bytes they hold, which may be none, and sends what TLS has
+ * to say about them. False: nothing is to be done with them; the connection may be closed.
+ */
+static bool
+open_sealed(struct conn *conn, struct span *bytes)
+{
+    struct loop *loop = conn->loop;
+    bool was_established;
+    enum tls_result result;
+    size_t len;
+
+    if (conn->tls == NULL && !begin_session(conn, bytes->data[0])) {
+        return false;
+    }
+    was_established = tls_session_is_established(conn->tls);
+    result = tls_session_receive(conn->tls, *bytes, loop->plain_block, &len, &loop->sealed);
+    if (result == TLS_FAULT) {
+        end_failed_session(conn);
+        return false;
+    }
+    if (!send_sealed(conn)) {
+        return false;
+    }
+    if (result == TLS_ENDED && is_shaking_hands(conn)) {
+        conn_close(conn);
+        return false;
+    }
+    if (!was_established && tls_session_is_established(conn->tls)) {
+        handshake_done(conn);
+        if (conn->over_limit) {
+            refuse_connection(conn, PROBLEM_BACKPRESSURE, NULL);
+            return false;
+        }
+    }
+    conn->peer_done = result == TLS_ENDED;
+    *bytes = (struct span){loop->plain_block, len};
+    return true;
+}
+
 /* ---- reading ---- */
 
 static void
@@ -484,6 +689,7 @@ static void
 on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct conn *conn = stream->data;
+    struct span bytes;
     size_t used;
 
     if (n == 0 || conn->state == CONN_CLOSING) {
@@ -491,7 +697,7 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     }
     if (n < 0) {
         conn->peer_done = true;
-        if (n != UV_EOF || conn->state == CONN_LINGER) {
+        if (n != UV_EOF || conn->state == CONN_LINGER || is_shaking_hands(conn)) {
             conn_close(conn);
             return;
         }
@@ -503,9 +709,13 @@ on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     }
     ASSERT(conn->unread.len == 0);
     loop_touch_time(conn->loop);
-    used = parse(conn, (struct span){buf->base, (size_t)n});
-    if (conn->state == CONN_OPEN && used < (size_t)n) {
-        keep_unread(conn, (struct span){buf->base + used, (size_t)n - used});
+    bytes = (struct span){buf->base, (size_t)n};
+    if (conn->secure && !open_sealed(conn, &bytes)) {
+        return;
+    }
+    used = bytes.len > 0 ? parse(conn, bytes) : 0;
+    if (conn->state == CONN_OPEN && used < bytes.len) {
+        keep_unread(conn, (struct span){bytes.data + used, bytes.len - used});
     }
     if (conn->state != CONN_CLOSING) {
         conn_pump(conn);
@@ -517,7 +727,8 @@ update_reading(struct conn *conn)
 {
     bool wanted =
         !conn->peer_done && (conn->state != CONN_OPEN ||
-                             (conn->unread.len == 0 && (conn->current != NULL || can_take(conn))));
+                             (conn->unread.len == 0 && conn->behind.len < BEHIND_BYTES_MAX &&
+                              (conn->current != NULL || can_take(conn) || is_shaking_hands(conn))));
 
     if (wanted == conn->reading) {
         return;
@@ -535,9 +746,17 @@ on_shutdown(uv_shutdown_t *shutdown, int status)
 {
     struct conn *conn = shutdown->data;
 
-    if (status < 0) {
+    if (status < 0 || conn->peer_done) {
         conn_close(conn);
     }
+}
+
+/* Says in TLS that nothing more follows. False: the connection is closed. */
+static bool
+send_end(struct conn *conn)
+{
+    tls_session_end(conn->tls, &conn->loop->sealed);
+    return send_sealed(conn);
 }
 
 /* All answers are out: shuts our side and waits briefly for the client's end. */
@@ -547,7 +766,10 @@ linger(struct conn *conn)
     conn->state = CONN_LINGER;
     conn->linger_since_ms = uv_now(&conn->loop->uv);
     conn->shutdown.data = conn;
-    if (conn->peer_done ||
+    if (conn->tls != NULL && !send_end(conn)) {
+        return;
+    }
+    if ((conn->peer_done && !conn->writing) ||
         uv_shutdown(&conn->shutdown, (uv_stream_t *)&conn->tcp, on_shutdown) != 0) {
         conn_close(conn);
     }
@@ -694,8 +916,16 @@ conn_sweep(struct conn *conn, uint64_t now_ms)
     }
     if (conn->current != NULL && passed(now_ms, conn->request_since_ms, config->read_timeout_ms)) {
         metric_add(&loop->metrics.timeouts, 1);
-        refuse_and_end(conn, PROBLEM_TIMEOUT);
+        refuse_and_end(conn, PROBLEM_TIMEOUT, NULL);
         conn_pump(conn);
+        return;
+    }
+    if (is_shaking_hands(conn) && conn->state == CONN_OPEN &&
+        passed(now_ms, conn->request_since_ms, config->read_timeout_ms)) {
+        metric_add(&loop->metrics.timeouts, 1);
+        count_handshake_error(conn, HANDSHAKE_TIMEOUT);
+        conn->state = CONN_LAST; /* so that it is not counted once more */
+        conn_close(conn);
         return;
     }
     if (is_idle(conn) &&
@@ -725,17 +955,6 @@ count_in(struct conn *conn)
     return false;
 }
 
-static void
-refuse_connection(struct conn *conn)
-{
-    if (!begin_request(conn)) {
-        conn_close(conn);
-        return;
-    }
-    refuse_and_end(conn, PROBLEM_BACKPRESSURE);
-    conn_pump(conn);
-}
-
 bool
 conn_accept(struct loop *loop, uv_stream_t *listener)
 {
@@ -749,7 +968,9 @@ conn_accept(struct loop *loop, uv_stream_t *listener)
     }
     conn->loop = loop;
     conn->tcp.data = conn;
+    conn->secure = loop->server->deps.tls != NULL;
     conn->idle_since_ms = uv_now(&loop->uv);
+    conn->request_since_ms = conn->idle_since_ms;
     parser_init(&conn->parser, &loop->server->limits, &loop->server->budget);
     conn->next = loop->conns;
     if (conn->next != NULL) {
@@ -760,8 +981,8 @@ conn_accept(struct loop *loop, uv_stream_t *listener)
     welcome = count_in(conn);
     if (uv_accept(listener, (uv_stream_t *)&conn->tcp) != 0 || !welcome) {
         conn_close(conn);
-    } else if (conn->over_limit) {
-        refuse_connection(conn);
+    } else if (conn->over_limit && !conn->secure) {
+        refuse_connection(conn, PROBLEM_BACKPRESSURE, NULL);
     } else {
         update_reading(conn);
     }

@@ -567,6 +567,39 @@ memory_pages(uint64_t *virtual_out, uint64_t *resident_out)
 }
 
 static void
+write_tls(const struct server *server, struct buffer *out)
+{
+    static const char *const RESUMED[] = {"resumed=\"false\"", "resumed=\"true\""};
+    static const char *const REASONS[HANDSHAKE_ERRORS] = {
+        [HANDSHAKE_PROTOCOL] = "reason=\"protocol\"",
+        [HANDSHAKE_CLIENT_CERTIFICATE] = "reason=\"client_certificate\"",
+        [HANDSHAKE_ALERT] = "reason=\"alert\"",
+        [HANDSHAKE_PLAIN_HTTP] = "reason=\"plain_http\"",
+        [HANDSHAKE_TIMEOUT] = "reason=\"timeout\"",
+        [HANDSHAKE_CLOSED] = "reason=\"closed\"",
+    };
+
+    if (server->deps.tls == NULL) {
+        return;
+    }
+    metrics_family(out, "sluice_tls_handshakes_total", METRIC_COUNTER,
+                   "TLS handshakes that were completed, anew or from a ticket.");
+    for (size_t i = 0; i < ARRAY_LEN(RESUMED); i++) {
+        metrics_sample_u64(out, "sluice_tls_handshakes_total", RESUMED[i],
+                           SUM_LOOPS(server, handshakes[i]));
+    }
+    metrics_family(out, "sluice_tls_handshake_errors_total", METRIC_COUNTER,
+                   "TLS handshakes that came to nothing, by reason.");
+    for (size_t i = 0; i < HANDSHAKE_ERRORS; i++) {
+        metrics_sample_u64(out, "sluice_tls_handshake_errors_total", REASONS[i],
+                           SUM_LOOPS(server, handshake_errors[i]));
+    }
+    one_f64(out, "sluice_tls_certificate_expiry_timestamp_seconds",
+            "End of the certificate in use, seconds since 1970.",
+            (double)tls_expires_s(server->deps.tls));
+}
+
+static void
 write_process(const struct server *server, struct buffer *out)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -673,6 +706,7 @@ exposition_write(const struct server *server, struct buffer *out)
     buffer_free(&labels);
     write_events(server, out);
     write_http(server, out);
+    write_tls(server, out);
     write_keys(server, out);
     write_log(server, &stats, out);
     write_replicators(server, out);

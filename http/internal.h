@@ -28,6 +28,7 @@
 #include "http/request.h"
 #include "http/route.h"
 #include "http/server.h"
+#include "http/tls.h"
 
 enum {
     PIPELINE_MAX = 64,             /* requests of one connection in flight */
@@ -44,6 +45,7 @@ enum {
     LINGER_MS = 2000,              /* how long an ended connection is still read */
     REFUSED_CONNECTIONS_MAX = 128, /* over the limit but still told so; beyond, closed at once */
     REQUEST_ID_MAX = 64,
+    BEHIND_BYTES_MAX = 16 * 1024, /* of TLS's own messages waiting for a slow client */
 };
 
 /* Statuses that can be answered: the one list for status lines and metric labels. */
@@ -146,11 +148,14 @@ struct conn {
     struct conn *dirty_next;
     struct loop *loop;
     enum conn_state state;
+    bool secure;     /* speaks TLS */
     bool over_limit; /* not counted in server->connections */
     bool dirty;      /* in the loop's list of connections with new answers */
     bool reading;
-    bool writing;   /* OUT is with the kernel */
-    bool peer_done; /* the client will send no more */
+    bool writing;            /* OUT is with the kernel */
+    bool peer_done;          /* the client will send no more */
+    struct tls_session *tls; /* NULL until a secure client's first byte */
+    struct buffer behind;    /* made by TLS while OUT was with the kernel */
     struct parser parser;
     struct exchange *current; /* being read, NULL between requests */
     struct exchange *head;
@@ -163,10 +168,21 @@ struct conn {
     struct buffer out;
     size_t write_left;         /* of OUT, when last looked */
     uint64_t idle_since_ms;    /* valid with an empty queue */
-    uint64_t request_since_ms; /* valid with CURRENT */
+    uint64_t request_since_ms; /* valid with CURRENT, and while TLS shakes hands */
     uint64_t progress_ms;      /* valid while WRITING */
     uint64_t writing_since_ms; /* valid while WRITING */
     uint64_t linger_since_ms;  /* valid in CONN_LINGER */
+};
+
+/* Why a handshake came to nothing: the label of a metric. */
+enum handshake_error {
+    HANDSHAKE_PROTOCOL,
+    HANDSHAKE_CLIENT_CERTIFICATE,
+    HANDSHAKE_ALERT,
+    HANDSHAKE_PLAIN_HTTP,
+    HANDSHAKE_TIMEOUT,
+    HANDSHAKE_CLOSED,
+    HANDSHAKE_ERRORS
 };
 
 struct loop_metrics {
@@ -182,6 +198,8 @@ struct loop_metrics {
     struct metric_counter connections_refused;
     struct metric_counter accept_errors;
     struct metric_counter timeouts;
+    struct metric_counter handshakes[2]; /* full, resumed */
+    struct metric_counter handshake_errors[HANDSHAKE_ERRORS];
 };
 
 struct loop {
@@ -217,6 +235,8 @@ struct loop {
     char request_prefix[9];
     struct buffer body; /* scratch for answers' bodies */
     char *read_block;
+    char *plain_block;    /* what was in READ_BLOCK, unsealed; only with TLS */
+    struct buffer sealed; /* scratch for what TLS makes */
     struct loop_metrics metrics;
 };
 

@@ -279,8 +279,17 @@ loop_init(struct loop *loop, struct server *server, uint32_t index, int fd)
     if (loop->read_block == NULL) {
         return ERR_NO_MEMORY;
     }
+    if (server->deps.tls != NULL) {
+        loop->plain_block = malloc(READ_BYTES + TLS_RECORD_BYTES_MAX);
+        if (loop->plain_block == NULL) {
+            free(loop->read_block);
+            loop->read_block = NULL;
+            return ERR_NO_MEMORY;
+        }
+    }
     if (uv_random(NULL, NULL, random, sizeof(random), 0, NULL) != 0 ||
         uv_loop_init(&loop->uv) != 0) {
+        free(loop->plain_block);
         free(loop->read_block);
         loop->read_block = NULL;
         return ERR_IO;
@@ -323,6 +332,8 @@ loop_fini(struct loop *loop)
         exchange_destroy(exchange);
     }
     buffer_free(&loop->body);
+    buffer_free(&loop->sealed);
+    free(loop->plain_block);
     free(loop->read_block);
     loop->read_block = NULL;
 }

@@ -1,5 +1,6 @@
 /*
- * server.h - the HTTP front: llhttp on libuv loops, one thread per loop, SO_REUSEPORT listeners.
+ * server.h - the HTTP front: llhttp on libuv loops, one thread per loop, SO_REUSEPORT listeners
+ * that speak HTTP or, with TLS, HTTPS.
  *
  * A connection belongs to one loop for its whole life; nobody else touches it. A request that
  * stores something travels to the journal as a struct append and comes back to its loop by one
@@ -17,6 +18,7 @@
 #include "core/slices.h"
 #include "core/slo.h"
 #include "core/tenants.h"
+#include "http/tls.h"
 
 struct server_config {
     const char *host;
@@ -47,6 +49,7 @@ struct server_deps {
     struct slices *slices;
     const struct slo_config *slo;
     const struct clock *clock;
+    struct tls *tls;         /* NULL: plain HTTP */
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */
     uint32_t replicator_count;

@@ -9,7 +9,7 @@
 
 enum mysql_tls {
     MYSQL_TLS_OFF,
-    MYSQL_TLS_REQUIRED, /* encrypted, and the server's certificate checked against tls_ca */
+    MYSQL_TLS_REQUIRED, /* encrypted or not at all; whom with, only tls_ca makes sure */
 };
 
 /* Strings are borrowed for the life of whatever is opened with it. */
@@ -22,8 +22,10 @@ struct mysql_config {
     uint32_t port;
     int timeout_ms; /* > 0; bounds connect and each read and write, in whole seconds rounded up */
     enum mysql_tls tls;
-    const char *tls_ca;     /* file, NULL for the system's */
-    bool must_exist;        /* a missing database is an error, not made */
+    const char
+        *tls_ca;     /* PEM file: the server's certificate must come from it and bear the host's
+                        name. NULL: any certificate does, as with MySQL's own ssl-mode=REQUIRED */
+    bool must_exist; /* a missing database is an error, not made */
     uint32_t load_rows_min; /* batches of so many rows go by LOAD DATA where allowed; 0: none */
 };
 

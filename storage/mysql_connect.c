@@ -48,12 +48,13 @@ static void
 set_tls(MYSQL *mysql, const struct mysql_config *config)
 {
     char yes = 1;
+    char verify = config->tls_ca != NULL;
 
     if (config->tls == MYSQL_TLS_OFF) {
         return;
     }
     mysql_options(mysql, MYSQL_OPT_SSL_ENFORCE, &yes);
-    mysql_options(mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &yes);
+    mysql_options(mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
     if (config->tls_ca != NULL) {
         mysql_options(mysql, MYSQL_OPT_SSL_CA, config->tls_ca);
     }
@@ -63,7 +64,9 @@ static void
 set_tls(MYSQL *mysql, const struct mysql_config *config)
 {
     bool yes = true;
-    unsigned mode = config->tls == MYSQL_TLS_OFF ? SSL_MODE_DISABLED : SSL_MODE_VERIFY_IDENTITY;
+    unsigned mode = config->tls == MYSQL_TLS_OFF ? SSL_MODE_DISABLED
+                    : config->tls_ca == NULL     ? SSL_MODE_REQUIRED
+                                                 : SSL_MODE_VERIFY_IDENTITY;
 
     mysql_options(mysql, MYSQL_OPT_SSL_MODE, &mode);
     /* Without TLS the password of a caching_sha2 account travels encrypted with this key. */
@@ -73,6 +76,17 @@ set_tls(MYSQL *mysql, const struct mysql_config *config)
     }
 }
 #endif
+
+/*
+ * MariaDB's library takes "enforce" for a wish unless the certificate is to be verified as well. By
+ * now the account is known to whoever is there, which without a CA is anybody's guess anyway; no
+ * data is.
+ */
+static bool
+lacks_tls(MYSQL *mysql, const struct mysql_config *config)
+{
+    return config->tls != MYSQL_TLS_OFF && mysql_get_ssl_cipher(mysql) == NULL;
+}
 
 static unsigned
 timeout_s(const struct mysql_config *config)
@@ -181,7 +195,7 @@ create_database(const struct mysql_config *config)
         buffer_append_char(&sql, *c);
     }
     buffer_append_text(&sql, "` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
-    if (!sql.failed && connect_to(mysql, config, NULL) &&
+    if (!sql.failed && connect_to(mysql, config, NULL) && !lacks_tls(mysql, config) &&
         mysql_real_query(mysql, sql.data, (unsigned long)sql.len) == 0) {
         log_info("mysql.database_created", LOG_STR("database", config->database), LOG_END);
     } else {
@@ -235,17 +249,35 @@ set_up(struct mysql_session *session, const struct mysql_config *config)
 }
 
 /* A database that stays away is one fact, not one per attempt. */
+static bool
+is_news(struct mysql_session *session, unsigned number)
+{
+    const int64_t now_us = clock_monotonic_us(clock_system());
+
+    if (number == session->refused_number &&
+        now_us - session->refused_logged_us < REFUSAL_LOG_INTERVAL_US) {
+        return false;
+    }
+    session->refused_number = number;
+    session->refused_logged_us = now_us;
+    return true;
+}
+
 static void
 note_refusal(struct mysql_session *session)
 {
-    const int64_t now_us = clock_monotonic_us(clock_system());
-    const unsigned number = mysql_errno(session->mysql);
-
-    if (number != session->refused_number ||
-        now_us - session->refused_logged_us >= REFUSAL_LOG_INTERVAL_US) {
-        session->refused_number = number;
-        session->refused_logged_us = now_us;
+    if (is_news(session, mysql_errno(session->mysql))) {
         mysql_session_log_error(session, "mysql.unavailable", "connect", true);
+    }
+}
+
+static void
+note_lack_of_tls(struct mysql_session *session)
+{
+    if (is_news(session, MYSQL_NUMBER_TLS)) {
+        log_warn(
+            "mysql.unavailable", LOG_STR("step", "connect"), LOG_U64("number", MYSQL_NUMBER_TLS),
+            LOG_STR("detail", "DB_URL requires TLS and the server does not speak it"), LOG_END);
     }
 }
 
@@ -259,6 +291,11 @@ mysql_session_open(struct mysql_session *session, const struct mysql_config *con
             return ERR_UNAVAILABLE;
         }
         if (connect_to(session->mysql, config, config->database)) {
+            if (lacks_tls(session->mysql, config)) {
+                note_lack_of_tls(session);
+                mysql_session_close(session);
+                return ERR_UNAVAILABLE;
+            }
             if (set_up(session, config) == 0) {
                 session->refused_number = 0;
                 return ERR_OK;

@@ -24,6 +24,7 @@ enum {
     MYSQL_NUMBER_DUPLICATE = 1062,
     MYSQL_NUMBER_NO_TABLE = 1146,
     MYSQL_NUMBER_UNKNOWN = 2000,
+    MYSQL_NUMBER_TLS = 2026,
 };
 
 /* An unknown number is MYSQL_CLASS_WAIT: never dead-letter for a reason we do not understand. */

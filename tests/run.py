@@ -45,6 +45,7 @@ DEADLINE_FACTOR = {"asan": 3, "tsan": 5}
 # most of the code, in small sizes. The others trace the server, which LeakSanitizer does not bear, or
 # wait for the disk.
 SANITIZED_DRILLS = ("blackbox/test_auth", "blackbox/test_http", "blackbox/test_openapi", "blackbox/test_stop",
+                    "blackbox/test_tls", "blackbox/test_db_tls",
                     "crash/test_kill_server", "crash/test_kill_mariadb", "crash/test_lost_commit")
 SHORT_DRILLS = {"KILL_ROUNDS": "3", "KILL_EVENTS": "5000", "POWER_ROUNDS": "2", "DB_ROUNDS": "2"}
 

@@ -92,7 +92,12 @@ start_database() {
 banner() {
     local host=$HTTP_HOST
     [[ $host != *:* ]] || host="[$host]" # an IPv6 address
-    local base=http://$host:$HTTP_PORT
+    local base=http://$host:$HTTP_PORT curl=curl
+    if [ -n "${TLS_CERT_FILE:-}" ]; then
+        base=https://$host:$HTTP_PORT
+        curl="curl --cacert $TLS_CERT_FILE"
+        [ -z "${TLS_CLIENT_CA_FILE:-}" ] || curl+=" --cert CLIENT.pem --key CLIENT.key"
+    fi
     cat <<TEXT
 
   Sluice is up.
@@ -101,7 +106,7 @@ banner() {
     metrics     $base/metrics
     SLO status  $base/slo/status
 
-    curl -i $base/ingest -H 'Content-Type: application/json' \\
+    $curl -i $base/ingest -H 'Content-Type: application/json' \\
       -d '{"service":"checkout","status":200,"latency_ms":42}'
 
   Log: $WAL_DIR   Database: $1

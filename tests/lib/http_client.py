@@ -50,11 +50,12 @@ def chunked(body, size=7):
 
 
 class Client:
-    """One connection, opened at the first use and again after it was lost."""
+    """One connection, opened at the first use and again after it was lost. TLS: an ssl.SSLContext."""
 
-    def __init__(self, port, host="127.0.0.1", timeout=20):
+    def __init__(self, port, host="127.0.0.1", timeout=20, tls=None):
         self.address = (host, port)
         self.timeout = timeout
+        self.tls = tls
         self.socket = None
         self.buffer = b""
 
@@ -68,6 +69,8 @@ class Client:
         self.close()
         self.socket = socket.create_connection(self.address, self.timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.tls is not None:
+            self.socket = self.tls.wrap_socket(self.socket, server_hostname=self.address[0])
         self.buffer = b""
 
     def close(self):

@@ -24,6 +24,7 @@ class Server:
         self.stdout_path = prefix + ".out"
         self.stderr_path = prefix + ".err"
         self.process = None
+        self.tls = None  # an ssl.SSLContext: how to ask a server that speaks HTTPS
         self.port = int(self.env["HTTP_PORT"])
 
     @staticmethod
@@ -103,7 +104,7 @@ class Server:
             return None
 
     def client(self, timeout=20):
-        return Client(self.port, timeout=timeout * procs.SLOWNESS)
+        return Client(self.port, timeout=timeout * procs.SLOWNESS, tls=self.tls)
 
     def running(self):
         return self.process is not None and self.process.poll() is None

@@ -312,20 +312,28 @@ a_bad_value_under_an_alias_names_the_alias(void **state)
 }
 
 static void
-protection_this_build_lacks_refuses_the_start(void **state)
+https_needs_certificate_and_key(void **state)
 {
-    static const char *const NAMES[] = {"TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"};
+    struct tls *tls = NULL;
 
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
-        setenv(NAMES[i], "secret-value", 1);
-        assert_refused(read_none(), NAMES[i]);
-        assert_null(strstr(problem.data, "secret-value"));
-        unsetenv(NAMES[i]);
-    }
-    setenv("TLS_CERT_FILE", "0", 1); /* off is what this build does */
     assert_int_equal(read_none(), ERR_OK);
-    assert_refused(READ("--tls-cert-file=x"), "--tls-cert-file");
+    assert_int_equal(options_tls(&options, &tls, &problem), ERR_OK);
+    assert_null(tls);
+    assert_refused(READ("--tls-cert-file=c"), "TLS_CERT_FILE needs TLS_KEY_FILE as well");
+    setenv("TLS_KEY_FILE", "k", 1);
+    assert_refused(read_none(), "TLS_KEY_FILE needs TLS_CERT_FILE as well");
+    setenv("TLS_KEY_FILE", "", 1); /* as if it were not set */
+    assert_refused(READ("--tls-client-ca-file=ca"), "TLS_CLIENT_CA_FILE needs TLS_CERT_FILE");
+    assert_int_equal(READ("--tls-cert-file=/nonexistent/c", "--tls-key-file=/nonexistent/k",
+                          "--tls-client-ca-file=/nonexistent/ca"),
+                     ERR_OK);
+    assert_string_equal(options.tls_cert_file, "/nonexistent/c");
+    assert_string_equal(options.tls_key_file, "/nonexistent/k");
+    assert_string_equal(options.tls_client_ca_file, "/nonexistent/ca");
+    assert_refused(options_tls(&options, &tls, &problem),
+                   "TLS_CERT_FILE names a file that cannot be read: /nonexistent/c");
+    assert_null(tls);
 }
 
 static void
@@ -419,12 +427,14 @@ a_url_gives_every_part_or_leaves_the_default(void **state)
     assert_string_equal(options.db_socket, "/run/s");
     assert_int_equal(READ("--db-url=mysql:///n?socket=/run/s"), ERR_OK);
     assert_db(NULL, 3306, "root", "", "n");
-    assert_int_equal(READ("--db-url=mysql://u:p@h?tls=required&ca=/etc/ca.pem"), ERR_OK);
+    assert_int_equal(READ("--db-url=mysql://u:p@h?tls=required&ca=/etc/passwd"), ERR_OK);
     assert_db("h", 3306, "u", "p", "sluice");
     assert_true(options.db_tls_required);
-    assert_string_equal(options.db_tls_ca, "/etc/ca.pem");
+    assert_string_equal(options.db_tls_ca, "/etc/passwd");
     assert_int_equal(READ("--db-url=mysql://h/n?tls=off"), ERR_OK);
     assert_false(options.db_tls_required);
+    assert_refused(READ("--db-url=mysql://h/n?tls=required&ca=/nonexistent/ca"),
+                   "DB_URL's ca names a file that cannot be read: /nonexistent/ca");
 }
 
 static void
@@ -583,7 +593,8 @@ the_database_config_is_what_the_settings_say(void **state)
 
     (void)state;
     assert_int_equal(
-        READ("--db-url=mysql://u:p@h:3307/n?tls=required&ca=/c", "--db-timeout-ms=2500"), ERR_OK);
+        READ("--db-url=mysql://u:p@h:3307/n?tls=required&ca=/dev/null", "--db-timeout-ms=2500"),
+        ERR_OK);
     config = options_mysql(&options);
     assert_string_equal(config.host, "h");
     assert_null(config.socket);
@@ -593,7 +604,7 @@ the_database_config_is_what_the_settings_say(void **state)
     assert_int_equal(config.port, 3307);
     assert_int_equal(config.timeout_ms, 2500);
     assert_int_equal(config.tls, MYSQL_TLS_REQUIRED);
-    assert_string_equal(config.tls_ca, "/c");
+    assert_string_equal(config.tls_ca, "/dev/null");
     assert_int_equal(READ("--db-url=mysql://h/n?socket=/s"), ERR_OK);
     config = options_mysql(&options);
     assert_null(config.host); /* a socket wins */
@@ -700,7 +711,7 @@ main(void)
         TEST(sizes_durations_numbers_and_words_have_their_forms),
         TEST(an_event_may_not_be_larger_than_a_body),
         TEST(a_bad_value_under_an_alias_names_the_alias),
-        TEST(protection_this_build_lacks_refuses_the_start),
+        TEST(https_needs_certificate_and_key),
         TEST(a_rate_is_off_or_within_its_limits),
         TEST(keys_become_tenants_and_are_then_forgotten),
         TEST(keys_that_are_none_are_told_without_the_key),
