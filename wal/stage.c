@@ -316,12 +316,13 @@ parse(struct span bytes, const uint8_t node_id[JOURNAL_NODE_ID_SIZE], uint64_t a
             break; /* of an earlier round */
         }
         if (last > after_seq) {
-            if (entry.first_seq != out->last_seq + 1) {
+            if (entry.first_seq > out->last_seq + 1) {
                 return damaged(out, "records are missing between the log and its stage",
                                out->last_seq + 1, entry.first_seq - 1);
             }
-            if (!frames_are_good(&entry)) {
-                return damaged(out, "an entry of the stage is not what it says", entry.first_seq,
+            /* LMDB takes an entry whole or not at all. */
+            if (entry.first_seq <= out->last_seq || !frames_are_good(&entry)) {
+                return damaged(out, "an entry of the stage is not what it says", out->last_seq + 1,
                                last);
             }
             buffer_append_span(&out->frames, entry.frames);

@@ -251,7 +251,7 @@ class Looking(Audit):
             before = file.read()
         for name in ("inspect", "cat", "verify"):
             self.look(server, name)
-        self.assertEqual(os.listdir(server.wal_dir), ["data.mdb"])
+        self.assertEqual(sorted(os.listdir(server.wal_dir)), ["data.mdb", "stage.bin"])
         with open(self.data_file(server), "rb") as file:
             self.assertEqual(file.read(), before)
         server.start()
@@ -413,7 +413,7 @@ class Damage(Audit):
         state = self.state_record(data)
         for at, size in state:
             body = bytearray(data[at + 4 : at + size])
-            body[0:4] = (2).to_bytes(4, "little")
+            body[0:4] = (3).to_bytes(4, "little")
             data[at : at + 4] = crc32c(body).to_bytes(4, "little")
             data[at + 4 : at + size] = body
         self.write(server, data)

@@ -260,13 +260,17 @@ check_batch(const struct batch *batch, uint64_t after_seq, uint32_t partitions)
 
 /* Reads as a replicator does: what cannot be read at the moment is asked for again. */
 static enum err
-read_patiently(const struct journal *journal, uint32_t partition, uint64_t after_seq,
+read_patiently(struct wal_fixture *fixture, uint32_t partition, uint64_t after_seq,
                const struct batch_limits *limits, struct batch *batch)
 {
+    const struct journal *journal = fixture->journal;
     enum err err = ERR_AGAIN;
 
     for (int tries = 0; err == ERR_AGAIN && tries < 100; tries++) {
         err = journal->ops->read(journal->self, partition, after_seq, limits, batch);
+        if (err == ERR_AGAIN && wal_failure(fixture->wal) != ERR_OK) {
+            return ERR_NOT_FOUND; /* what a failed log has staged only a restart can read */
+        }
         if (err == ERR_AGAIN) {
             usleep(50000);
         }
@@ -283,7 +287,7 @@ wal_fixture_count(struct wal_fixture *fixture, uint32_t partition, uint64_t afte
     uint64_t total = 0;
     enum err err;
 
-    while ((err = read_patiently(journal, partition, after_seq, &limits, &batch)) == ERR_OK) {
+    while ((err = read_patiently(fixture, partition, after_seq, &limits, &batch)) == ERR_OK) {
         check_batch(&batch, after_seq, journal->partitions);
         after_seq = batch.to_seq;
         total += batch.count;
