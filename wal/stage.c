@@ -276,66 +276,49 @@ damaged(struct stage_content *out, const char *why, uint64_t first, uint64_t las
 }
 
 /*
- * From AT on no entry may hold a record after the last one found: what stands there is of earlier
- * rounds, or an entry in between is lost.
+ * As stage_parse(); *END_OUT is where the records found end. Entries of the newest round lie one
+ * behind the other and go on where LMDB ends; what does not reach beyond the last record found is
+ * in LMDB or of an earlier round.
  */
-static enum err
-look_behind(struct span bytes, size_t at, const uint8_t node_id[JOURNAL_NODE_ID_SIZE],
-            struct stage_content *out)
-{
-    struct entry entry;
-
-    for (; at < bytes.len; at += STAGE_ALIGN) {
-        if (entry_at(bytes, at, node_id, &entry) && !entry.foreign &&
-            entry.first_seq > out->last_seq) {
-            return damaged(out, "an entry of the stage is damaged or missing", out->last_seq + 1,
-                           entry.first_seq - 1);
-        }
-    }
-    return ERR_OK;
-}
-
-/* As stage_parse(); *END_OUT is where the records found end. */
 static enum err
 parse(struct span bytes, const uint8_t node_id[JOURNAL_NODE_ID_SIZE], uint64_t after_seq,
       struct stage_content *out, size_t *end_out)
 {
-    uint64_t expected = 0; /* unknown before the first entry */
     struct entry entry;
-    size_t at = 0;
 
     *out = (struct stage_content){.frames = BUFFER_EMPTY, .last_seq = after_seq};
     *end_out = 0;
-    while (entry_at(bytes, at, node_id, &entry)) {
-        const uint64_t last = entry.first_seq + entry.count - 1;
+    for (size_t at = 0; at < bytes.len; at += entry.size) {
+        uint64_t last;
 
+        if (!entry_at(bytes, at, node_id, &entry)) {
+            entry.size = STAGE_ALIGN; /* torn, damaged or never written */
+            continue;
+        }
+        last = entry.first_seq + entry.count - 1;
         if (entry.foreign) {
             return damaged(out, "the stage is another log's", 0, 0);
         }
-        if (expected != 0 && entry.first_seq != expected) {
-            break; /* of an earlier round */
+        if (last <= out->last_seq) {
+            continue;
         }
-        if (last > after_seq) {
-            if (entry.first_seq > out->last_seq + 1) {
-                return damaged(out, "records are missing between the log and its stage",
-                               out->last_seq + 1, entry.first_seq - 1);
-            }
-            /* LMDB takes an entry whole or not at all. */
-            if (entry.first_seq <= out->last_seq || !frames_are_good(&entry)) {
-                return damaged(out, "an entry of the stage is not what it says", out->last_seq + 1,
-                               last);
-            }
-            buffer_append_span(&out->frames, entry.frames);
-            if (out->frames.failed) {
-                return ERR_NO_MEMORY;
-            }
-            out->last_seq = last;
-            *end_out = at + entry.size;
+        if (entry.first_seq > out->last_seq + 1) {
+            return damaged(out, "records are missing in the stage, or between it and the log",
+                           out->last_seq + 1, entry.first_seq - 1);
         }
-        expected = last + 1;
-        at += entry.size;
+        /* LMDB takes an entry whole or not at all. */
+        if (entry.first_seq <= out->last_seq || !frames_are_good(&entry)) {
+            return damaged(out, "an entry of the stage is not what it says", out->last_seq + 1,
+                           last);
+        }
+        buffer_append_span(&out->frames, entry.frames);
+        if (out->frames.failed) {
+            return ERR_NO_MEMORY;
+        }
+        out->last_seq = last;
+        *end_out = at + entry.size;
     }
-    return look_behind(bytes, at, node_id, out);
+    return ERR_OK;
 }
 
 enum err
