@@ -887,6 +887,8 @@ committer_run(void *self)
     struct append *backlog = NULL;
 
     for (;;) {
+        /* Before the look at what there is to do: a stop that comes after it gets another turn. */
+        const bool stopping = atomic_load(&wal->stopping);
         struct group group = {0};
 
         if (backlog == NULL) {
@@ -911,7 +913,7 @@ committer_run(void *self)
         if (backlog != NULL) {
             continue;
         }
-        if (atomic_load(&wal->stopping) && close_inbox(wal)) {
+        if (stopping && close_inbox(wal)) {
             break;
         }
         wait_for_work(wal);
