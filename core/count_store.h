@@ -15,7 +15,8 @@
 
 enum {
     COUNT_KEY_MAX = 40,
-    COUNT_VALUE_MAX = 1900, /* two of them fill a page of LMDB */
+    COUNT_VALUE_MAX = 1900,  /* two of them fill a page of LMDB */
+    COUNT_LAG_MAX = 2 << 20, /* durable events that may wait to become history, in memory */
 };
 
 /*
@@ -55,12 +56,17 @@ struct count_store_ops {
     enum err (*next)(void *self, void *snapshot, struct span *key_out, struct span *value_out);
 
     /*
-     * Makes CHANGES durable, all or none, in order. Waits. ERR_FULL: nothing was changed, it may be
-     * tried again later; ERR_CLOSED stopping; ERR_FAILED or ERR_UNKNOWN latched. COUNTED_SEQ is
-     * the last record the changes make part of the history: the journal must not drop later ones.
-     * One thread.
+     * Makes CHANGES durable, all or none, in order, and waits for that. COUNTED_SEQ as in hold().
+     * ERR_FULL: nothing was changed, it may be tried again later; ERR_CLOSED stopping; ERR_FAILED
+     * or ERR_UNKNOWN latched. One thread.
      */
     enum err (*commit)(void *self, const struct count_changes *changes, uint64_t counted_seq);
+
+    /*
+     * The history covers records up to COUNTED_SEQ: the journal keeps later ones, and refuses work
+     * (ERR_AGAIN) when there are more than COUNT_LAG_MAX of them. Before this call it does neither.
+     */
+    void (*hold)(void *self, uint64_t counted_seq);
 
     /* Bytes the store occupies. Any thread. */
     uint64_t (*bytes)(void *self);
