@@ -32,7 +32,6 @@ enum {
     COUNTS_CHANNELS_MAX = 255, /* per name; further ones count as COUNTS_OTHER */
     COUNTS_CAMPAIGNS_MAX = 1000, /* likewise */
     COUNTS_VALUES_MAX = 100000,  /* channels and campaigns of all names; likewise */
-    COUNTS_RETAIN_DAYS = 92,
 };
 
 /* The value under which each_value() gives the events whose own value is beyond the limits. */
@@ -83,7 +82,7 @@ uint64_t counts_counted(struct counts *counts);
  * A store that has never counted begins after SEQ: what came before is not in the counts. To be
  * called before the first event, and does nothing to a store that has begun.
  */
-MUST_CHECK enum err counts_begin(struct counts *counts, uint64_t seq);
+void counts_begin(struct counts *counts, uint64_t seq);
 
 /*
  * Adds one durable event; numbers rise, gaps are records that could not be read. Before its ack, on
@@ -91,6 +90,12 @@ MUST_CHECK enum err counts_begin(struct counts *counts, uint64_t seq);
  * counted (dropped_events): ERR_NO_MEMORY.
  */
 MUST_CHECK enum err counts_add(struct counts *counts, uint64_t seq, const struct event *event);
+
+/*
+ * Moves the whole tail into the history and rolls up what is due at NOW_US (wall clock). While the
+ * engine's thread does not run: for a stop, and for tests.
+ */
+MUST_CHECK enum err counts_fold(struct counts *counts, int64_t now_us);
 
 /* Starts the engine's thread; the store must take changes by now. */
 MUST_CHECK enum err counts_start(struct counts *counts);
@@ -121,7 +126,7 @@ MUST_CHECK enum err counts_view_each_value(
     enum err (*fn)(void *arg, struct span value, const struct counts_sum *sum), void *arg);
 
 /*
- * Names of TENANT with their totals over the whole retention and when each was last seen (the
+ * Names of TENANT with their totals over the whole history and when each was last seen (the
  * latest occurred_at). Ordered by the name's bytes.
  */
 MUST_CHECK enum err counts_view_each_name(struct counts_view *view, struct span tenant,
