@@ -564,12 +564,13 @@ campaigns_beyond_the_limit_count_as_others_and_the_totals_stay_exact(void **stat
         uint64_t others = 0;
 
         for (uint32_t i = 1; round == 0 && i <= 2000; i++) {
-            add(f, (struct model_event){.us = NOW - HOUR, .name = 1, .campaign = i, .user = i});
+            add(f, (struct model_event){
+                       .us = NOW - HOUR, .name = 1, .campaign = i, .user = i % 1000 + 1});
         }
         assert_int_equal(counts_view_open(f->counts, &view), ERR_OK);
         assert_int_equal(counts_view_sum(view, &filter, NOW - DAY, NOW, &sum), ERR_OK);
         assert_int_equal(sum.total, 2000);
-        assert_int_equal(user_set_count(&sum.users), 2000);
+        assert_int_equal(user_set_count(&sum.users), 1000);
         assert_false(counts_view_degraded(view));
         counts_sum_clear(&sum);
         assert_int_equal(counts_view_each_value(view, &filter, COUNTS_BY_CAMPAIGN, NOW - DAY, NOW,
