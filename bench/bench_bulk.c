@@ -111,7 +111,7 @@ store(struct journal *journal, struct bulk_pack *pack)
     }
     /* Stands for a sink that keeps up; waits for a commit of its own, after which done() was
      * called. */
-    if (journal->ops->advance(journal->self, 0, before + pack->count, &none) != ERR_OK) {
+    if (journal->ops->advance(journal->self, 0, before + pack->count, &none, NULL) != ERR_OK) {
         fail("the log failed");
     }
 }

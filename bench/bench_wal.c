@@ -158,7 +158,7 @@ mark_replicated(struct journal *journal)
     uint64_t durable = journal->ops->durable_seq(journal->self);
 
     if (durable > journal->ops->replicated_seq(journal->self, 0) &&
-        journal->ops->advance(journal->self, 0, durable, &none) != ERR_OK) {
+        journal->ops->advance(journal->self, 0, durable, &none, NULL) != ERR_OK) {
         exit(1);
     }
 }

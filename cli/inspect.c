@@ -146,6 +146,7 @@ inspect(struct look *look, void *arg)
             {"pending_events", "pending", "", summary.pending_events},
             {"ids", "ids remembered", "", ids},
             {"slices", "slices of history", "", summary.slices},
+            {"counts", "entries of counts", "", summary.counts},
             {"blocks", "blocks", "", summary.blocks},
             {"live_bytes", "live", " bytes", summary.live_bytes},
             {"file_bytes", "file", " bytes", summary.file_bytes},

@@ -1,7 +1,7 @@
 /*
  * serve.c - the wiring of the server: who is made of what, in which order it starts and stops.
  *
- * Start: slices <- log (history, then what is pending) <- committer <- replicators <- HTTP.
+ * Start: slices, counts <- log (history, then what is pending) <- committer <- replicators <- HTTP.
  * Stop is the reverse, so nobody ever works with a part that is gone. The process may also be
  * killed at any line: what was acked is in the log.
  */
@@ -15,6 +15,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/ticker.h"
+#include "core/counts.h"
 #include "core/log.h"
 #include "core/replicator.h"
 #include "core/slices.h"
@@ -32,11 +33,14 @@ enum {
     IDLE_CHECK_MS = 2000,
 };
 
+#define COUNTS_BYTES_MAX (UINT64_C(2) << 30)
+
 struct app {
     struct options options;
     const struct clock *clock;
     struct slo_config slo;
     struct slices *slices;
+    struct counts *counts;
     struct wal *wal;
     struct mysql_config mysql;
     struct mysql_owner owner;
@@ -47,7 +51,7 @@ struct app {
     struct server *server;
 };
 
-/* ---- the SLO slices' two sources ---- */
+/* ---- the two sources of slices and of counts ---- */
 
 static void
 on_durable(void *self, const struct append_event *appended)
@@ -57,6 +61,10 @@ on_durable(void *self, const struct append_event *appended)
     enum err err = event_decode(appended->body, &event);
 
     ASSERT(err == ERR_OK); /* we encoded it a moment ago */
+    err = counts_add(app->counts, appended->seq, &event);
+    if (err != ERR_OK) {
+        log_error("counts.add_failed", LOG_U64("seq", appended->seq), LOG_ERR(err), LOG_END);
+    }
     if (event_is_measured(&event)) {
         err = slices_add_event(app->slices, &event, clock_wall_us(app->clock));
         if (err != ERR_OK) {
@@ -91,6 +99,14 @@ load_pending(void *self, uint64_t seq, const struct event *event)
     return slices_add_event(app->slices, event, clock_wall_us(app->clock));
 }
 
+static enum err
+load_uncounted(void *self, uint64_t seq, const struct event *event)
+{
+    struct app *app = self;
+
+    return counts_add(app->counts, seq, event);
+}
+
 /* ---- start ---- */
 
 static void
@@ -116,6 +132,25 @@ set_objectives(struct app *app)
     app->slo.future_us = (int64_t)options->max_future_skew_ms * 1000;
 }
 
+/* What the counts' own history does not cover yet is read from the log again. */
+static enum err
+load_counts(struct app *app)
+{
+    const struct counts_config config = {
+        .clock = app->clock,
+        .store = wal_count_store(app->wal),
+        .history_bytes_max = COUNTS_BYTES_MAX,
+    };
+    const struct journal *journal = wal_journal(app->wal);
+    enum err err = counts_new(&app->counts, &config);
+
+    if (err != ERR_OK) {
+        return err;
+    }
+    counts_begin(app->counts, journal->ops->durable_seq(journal->self));
+    return wal_each_after(app->wal, counts_counted(app->counts), load_uncounted, app);
+}
+
 static enum err
 start_log(struct app *app)
 {
@@ -132,6 +167,7 @@ start_log(struct app *app)
         .partitions = (uint32_t)options->wal_partitions,
         .queue_events = (uint32_t)options->queue_size,
         .id_window = (uint32_t)options->idempotency_window,
+        .counts_bytes_max = COUNTS_BYTES_MAX,
         .clock = app->clock,
         .observer = {on_durable, app},
     };
@@ -147,7 +183,13 @@ start_log(struct app *app)
         err = wal_each_pending(app->wal, load_pending, app);
     }
     if (err == ERR_OK) {
+        err = load_counts(app);
+    }
+    if (err == ERR_OK) {
         err = wal_start(app->wal);
+    }
+    if (err == ERR_OK) {
+        err = counts_start(app->counts);
     }
     return err;
 }
@@ -415,6 +457,7 @@ stop(struct app *app, bool drain)
         replicator_stop(app->replicators[i], drain && left_ms > 0 ? (int)left_ms : 0);
     }
     ticker_stop(app->ticker);
+    counts_stop(app->counts);
     if (app->wal != NULL) {
         wal_stop(app->wal);
     }
@@ -427,6 +470,7 @@ release(struct app *app)
     for (uint32_t i = 0; i < app->replicator_count; i++) {
         replicator_free(app->replicators[i]);
     }
+    counts_free(app->counts);
     wal_close(app->wal);
     slices_free(app->slices);
     tenants_free(app->tenants);

@@ -120,6 +120,7 @@ print_checked(const struct log_verified *log)
     printf("segments    %" PRIu64 "\n", log->segments);
     printf("ids         %" PRIu64 " in %" PRIu64 " blocks\n", log->ids, log->id_blocks);
     printf("slices      %" PRIu64 "\n", log->slices);
+    printf("counts      %" PRIu64 "\n", log->counts);
     printf("starts      %" PRIu64 ", epoch %" PRIu64 "\n", log->starts, start->state.epoch);
     printf("pages       %" PRIu64 " used, %" PRIu64 " free\n", log->pages_used, log->pages_free);
 }

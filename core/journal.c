@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "core/count_cell.h"
+
 uint64_t
 journal_partition_count(uint64_t seq, uint32_t partition, uint32_t partitions)
 {
@@ -19,13 +21,20 @@ journal_partition_count(uint64_t seq, uint32_t partition, uint32_t partitions)
 }
 
 void
+batch_unfold(struct batch *batch)
+{
+    slice_set_clear(&batch->delta);
+    count_changes_free(&batch->removals);
+}
+
+void
 batch_clear(struct batch *batch)
 {
     batch->count = 0;
     batch->after_seq = 0;
     batch->to_seq = 0;
     buffer_clear(&batch->bytes, SIZE_MAX);
-    slice_set_clear(&batch->delta);
+    batch_unfold(batch);
 }
 
 void
@@ -33,26 +42,34 @@ batch_free(struct batch *batch)
 {
     free(batch->events);
     buffer_free(&batch->bytes);
-    slice_set_clear(&batch->delta);
+    batch_unfold(batch);
     *batch = (struct batch){0};
 }
 
 enum err
 batch_fold(struct batch *batch, const struct slice_rules *rules)
 {
-    slice_set_clear(&batch->delta);
+    batch_unfold(batch);
     for (size_t i = 0; i < batch->count; i++) {
         const struct batch_event *item = &batch->events[i];
         enum err err;
 
-        if (item->outcome != OUTCOME_STORED || !event_is_measured(&item->event)) {
+        if (item->outcome != OUTCOME_STORED) {
+            count_removal_put(&batch->removals, item->seq, &item->event);
+            continue;
+        }
+        if (!event_is_measured(&item->event)) {
             continue;
         }
         err = slice_set_add_event(&batch->delta, &item->event, rules);
         if (err != ERR_OK) {
-            slice_set_clear(&batch->delta);
+            batch_unfold(batch);
             return err;
         }
+    }
+    if (batch->removals.bytes.failed) {
+        batch_unfold(batch);
+        return ERR_NO_MEMORY;
     }
     slice_set_sort(&batch->delta);
     return ERR_OK;

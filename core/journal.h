@@ -15,6 +15,7 @@
 
 #include "core/base.h"
 #include "core/buffer.h"
+#include "core/count_store.h"
 #include "core/err.h"
 #include "core/event.h"
 #include "core/metrics.h"
@@ -81,8 +82,9 @@ struct batch {
     struct batch_event *events;
     size_t count;
     size_t capacity;
-    struct buffer bytes;    /* what the events borrow from */
-    struct slice_set delta; /* filled by batch_fold() */
+    struct buffer bytes;           /* what the events borrow from */
+    struct slice_set delta;        /* filled by batch_fold() */
+    struct count_changes removals; /* likewise: what is not to be counted after all */
 };
 
 struct batch_limits {
@@ -95,10 +97,17 @@ struct batch_limits {
 void batch_clear(struct batch *batch);
 void batch_free(struct batch *batch);
 
-/* Fills batch->delta from the measured events whose outcome is OUTCOME_STORED. */
+/*
+ * Fills batch->delta from the measured events whose outcome is OUTCOME_STORED, and batch->removals
+ * from all that have another outcome.
+ */
 MUST_CHECK enum err batch_fold(struct batch *batch, const struct slice_rules *rules);
 
-/* A view of EVENTS [first, first + count) of BATCH as a batch of its own; owns only its delta. */
+/* Forgets what batch_fold() made. */
+void batch_unfold(struct batch *batch);
+
+/* A view of EVENTS [first, first + count) of BATCH as a batch of its own; owns only its delta and
+ * removals. */
 struct batch batch_part(const struct batch *batch, size_t first, size_t count);
 
 struct journal_stats {
@@ -147,12 +156,13 @@ struct journal_ops {
 
     /*
      * Notes durably that PARTITION is in the sink up to TO_SEQ and folds DELTA into the log's own
-     * history of slices, in one commit; frees space for trimming. Waits for the commit. Works also
-     * when the log is full. ERR_FULL: nothing was noted, and the same may be asked again later;
-     * ERR_CLOSED stopping; ERR_FAILED or ERR_UNKNOWN latched. Thread: that partition's replicator.
+     * history of slices, with REMOVALS (may be NULL) for its history of counts, in one commit;
+     * frees space for trimming. Waits for the commit. Works also when the log is full. ERR_FULL:
+     * nothing was noted, and the same may be asked again later; ERR_CLOSED stopping; ERR_FAILED or
+     * ERR_UNKNOWN latched. Thread: that partition's replicator.
      */
     enum err (*advance)(void *self, uint32_t partition, uint64_t to_seq,
-                        const struct slice_set *delta);
+                        const struct slice_set *delta, const struct count_changes *removals);
 
     void (*stats)(void *self, struct journal_stats *out); /* any thread */
 };

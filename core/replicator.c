@@ -193,7 +193,7 @@ throw_away(struct replicator *r)
 {
     r->range_count = 0;
     r->settling = false;
-    slice_set_clear(&r->part.delta);
+    batch_unfold(&r->part);
     batch_clear(&r->batch);
 }
 
@@ -526,14 +526,14 @@ settle_step(struct replicator *r)
         return wait_ms;
     }
     err = r->journal->ops->advance(r->journal->self, r->config.partition, r->part.to_seq,
-                                   &r->part.delta);
+                                   &r->part.delta, &r->part.removals);
     if (err != ERR_OK) {
         return advance_failed(r, err);
     }
     count_outcomes(r);
     r->noted = r->part.to_seq;
     r->settling = false;
-    slice_set_clear(&r->part.delta);
+    batch_unfold(&r->part);
     note_progress(r);
     if (r->now.state == REPLICATOR_CATCHING_UP && own_between(r, r->noted, r->now.offset) == 0) {
         replicator_set_state(r, REPLICATOR_STREAMING);
@@ -601,7 +601,7 @@ part_applied(struct replicator *r)
     }
     /* The journal's history and the slices hold these records since the first time. */
     r->now.replayed += r->part.count;
-    slice_set_clear(&r->part.delta);
+    batch_unfold(&r->part);
     note_progress(r);
     if (own_between(r, r->now.offset, r->noted) == 0) {
         replicator_set_state(r, REPLICATOR_STREAMING);
@@ -670,7 +670,7 @@ apply_step(struct replicator *r)
     if (result == SINK_APPLIED) {
         return part_applied(r);
     }
-    slice_set_clear(&r->part.delta);
+    batch_unfold(&r->part);
     switch (result) {
     case SINK_APPLIED:
         break;

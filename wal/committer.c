@@ -29,11 +29,22 @@ struct group {
     struct append *first; /* linked by next, in order of arrival */
     struct append *last;
     struct advance_request *advances;
+    struct count_request *counts; /* NULL: none */
     uint64_t events;
     uint64_t bytes;
 };
 
 /* ---- handing over ---- */
+
+/* True while more events wait to be counted than memory is meant to hold. */
+static bool
+counting_lags(struct wal *wal)
+{
+    uint64_t counted = atomic_load_explicit(&wal->counted_seq, memory_order_relaxed);
+    uint64_t durable = atomic_load_explicit(&wal->durable_seq, memory_order_relaxed);
+
+    return durable > counted && durable - counted > COUNT_LAG_MAX;
+}
 
 enum err
 wal_append(void *self, struct append *append)
@@ -51,6 +62,9 @@ wal_append(void *self, struct append *append)
     }
     if (atomic_load(&wal->full)) {
         return ERR_FULL;
+    }
+    if (counting_lags(wal)) {
+        return ERR_AGAIN;
     }
     queued = atomic_fetch_add(&wal->queued_events, append->count);
     /* A bulk larger than the whole queue is let in when nothing else waits. */
@@ -164,10 +178,11 @@ answer_advances(struct wal *wal, struct advance_request *first, enum err err)
 }
 
 enum err
-wal_advance(void *self, uint32_t partition, uint64_t to_seq, const struct slice_set *delta)
+wal_advance(void *self, uint32_t partition, uint64_t to_seq, const struct slice_set *delta,
+            const struct count_changes *removals)
 {
     struct wal *wal = self;
-    struct advance_request request = {NULL, partition, to_seq, delta, false, ERR_OK};
+    struct advance_request request = {NULL, partition, to_seq, delta, removals, false, ERR_OK};
 
     ASSERT(partition < wal->state.partitions);
     pthread_mutex_lock(&wal->lock);
@@ -449,6 +464,13 @@ put_advances(struct wal *wal, MDB_txn *txn, const struct group *group)
                 return rc;
             }
         }
+        if (request->removals != NULL) {
+            int rc = put_count_changes(wal, txn, request->removals);
+
+            if (rc != 0) {
+                return rc;
+            }
+        }
         wal->state.replicated[request->partition] = request->to_seq;
     }
     if (group->advances != NULL) {
@@ -532,6 +554,10 @@ write_group(struct wal *wal, MDB_txn *txn, const struct group *group, const char
     wal->new_id_count = 0;
     *step = "advance";
     rc = put_advances(wal, txn, group);
+    if (rc == 0 && group->counts != NULL) {
+        *step = "counts";
+        rc = put_count_changes(wal, txn, group->counts->changes);
+    }
     if (rc == 0) {
         *step = "trim";
         /* Always more than the group adds, or a log under load would grow although replicated. */
@@ -560,6 +586,7 @@ commit_group(struct wal *wal, const struct group *group)
     MDB_txn *txn = NULL;
     bool committing = false;
     uint64_t bytes;
+    uint64_t counts_bytes;
     int rc;
 
     rc = mdb_txn_begin(wal->env, NULL, 0, &txn);
@@ -569,11 +596,13 @@ commit_group(struct wal *wal, const struct group *group)
     rc = write_group(wal, txn, group, &step);
     if (rc == 0) {
         bytes = log_bytes(wal, txn);
+        counts_bytes = count_bytes(wal, txn);
         step = "commit";
         committing = true;
         rc = mdb_txn_commit(txn); /* frees txn whatever it returns */
         if (rc == 0) {
             room_update(wal, bytes);
+            atomic_store_explicit(&wal->counts_bytes, counts_bytes, memory_order_relaxed);
             return ERR_OK;
         }
     } else {
@@ -608,6 +637,9 @@ publish(struct wal *wal, const struct group *group)
     for (uint32_t p = 0; p < wal->state.partitions; p++) {
         atomic_store_explicit(&wal->replicated[p], wal->state.replicated[p], memory_order_release);
     }
+    if (group->counts != NULL) {
+        atomic_store(&wal->counted_seq, group->counts->counted_seq);
+    }
     atomic_store_explicit(&wal->oldest_seq, wal->first_block_seq, memory_order_release);
     atomic_store_explicit(&wal->id_count, id_window_count(wal->window), memory_order_relaxed);
     atomic_store(&wal->durable_seq, durable);
@@ -620,6 +652,15 @@ run_group(struct wal *wal, struct group *group)
     int64_t began_us = clock_monotonic_us(wal->config.clock);
     enum err err = commit_group(wal, group);
 
+    if (err == ERR_FULL && group->counts != NULL) {
+        /* History can wait: its events are in the log, and in the counters' memory. */
+        answer_counts(wal, group->counts, ERR_FULL);
+        group->counts = NULL;
+        if (group->first == NULL && group->advances == NULL) {
+            return;
+        }
+        err = commit_group(wal, group);
+    }
     if (err == ERR_FULL && group->first != NULL) {
         /* The appends did not fit; progress and trimming alone are what makes room again. */
         answer_all(wal, group->first, ERR_FULL);
@@ -635,6 +676,7 @@ run_group(struct wal *wal, struct group *group)
         }
     }
     answer_advances(wal, group->advances, err);
+    answer_counts(wal, group->counts, err);
     answer_all(wal, group->first, err);
 }
 
@@ -656,16 +698,15 @@ fill_group(struct wal *wal, struct append **backlog, struct group *group)
     }
 }
 
-static struct advance_request *
-take_advances(struct wal *wal)
+static void
+take_requests(struct wal *wal, struct group *group)
 {
-    struct advance_request *first;
-
     pthread_mutex_lock(&wal->lock);
-    first = wal->advances;
+    group->advances = wal->advances;
     wal->advances = NULL;
+    group->counts = wal->count_request;
+    wal->count_request = NULL;
     pthread_mutex_unlock(&wal->lock);
-    return first;
 }
 
 /* Sleeps until there is something to do. A full log is looked at again after a second at the
@@ -681,7 +722,7 @@ wait_for_work(struct wal *wal)
     pthread_mutex_lock(&wal->lock);
     atomic_store(&wal->sleeping, true);
     while (rc != ETIMEDOUT && atomic_load(&wal->inbox) == NULL && wal->advances == NULL &&
-           !atomic_load(&wal->stopping)) {
+           wal->count_request == NULL && !atomic_load(&wal->stopping)) {
         if (atomic_load(&wal->full)) {
             rc = pthread_cond_timedwait(&wal->wake, &wal->lock, &until);
         } else {
@@ -714,14 +755,15 @@ committer_run(void *self)
         if (backlog == NULL) {
             backlog = take_inbox(wal);
         }
-        group.advances = take_advances(wal);
+        take_requests(wal, &group);
         if (atomic_load(&wal->failed)) {
             answer_all(wal, backlog, ERR_FAILED);
             backlog = NULL;
             answer_advances(wal, group.advances, ERR_FAILED);
+            answer_counts(wal, group.counts, ERR_FAILED);
         } else {
             fill_group(wal, &backlog, &group);
-            if (group.first != NULL || group.advances != NULL ||
+            if (group.first != NULL || group.advances != NULL || group.counts != NULL ||
                 (trim_is_due(wal) && !room_is_none(wal))) {
                 run_group(wal, &group);
                 continue;

@@ -273,6 +273,34 @@ slice_value_decode(struct span db_key, struct span value, struct slice_key *key_
 }
 
 size_t
+counts_value_encode(struct span db_key, struct span value,
+                    uint8_t out[COUNTS_CRC_SIZE + COUNT_VALUE_MAX])
+{
+    ASSERT(value.len <= COUNT_VALUE_MAX);
+    memcpy(out + COUNTS_CRC_SIZE, value.data, value.len);
+    put_u32(out, value_crc(db_key.data, db_key.len, value.data, value.len));
+    return COUNTS_CRC_SIZE + value.len;
+}
+
+enum err
+counts_value_decode(struct span db_key, struct span value, struct span *out)
+{
+    uint8_t crc[COUNTS_CRC_SIZE];
+    struct span rest;
+
+    if (value.len <= sizeof(crc)) {
+        return ERR_CORRUPT;
+    }
+    memcpy(crc, value.data, sizeof(crc));
+    rest = (struct span){value.data + sizeof(crc), value.len - sizeof(crc)};
+    if (get_u32(crc) != value_crc(db_key.data, db_key.len, rest.data, rest.len)) {
+        return ERR_CORRUPT;
+    }
+    *out = rest;
+    return ERR_OK;
+}
+
+size_t
 log_state_encode(const struct log_state *state,
                  uint8_t out[STATE_FIXED_SIZE + 8 * JOURNAL_PARTITIONS_MAX])
 {

@@ -40,6 +40,11 @@
  *   value    0  u32  CRC32C of the key and bytes 4..end
  *            4  u8   length of tenant, tenant, u8 length of service, service, slice (core/slice.c)
  *
+ * Database "counts": the history of counts (core/count_cell.h draws its keys and values).
+ *
+ *   value    0  u32  CRC32C of the key and bytes 4..end
+ *            4       what core wrote
+ *
  * Database "instances": key u64 epoch, value 16 bytes, the random id of that start.
  *
  * Database "meta": key "state", value
@@ -57,6 +62,7 @@
 
 #include "core/base.h"
 #include "core/buffer.h"
+#include "core/count_store.h"
 #include "core/err.h"
 #include "core/event.h"
 #include "core/journal.h"
@@ -74,6 +80,7 @@ enum {
     SLICE_KEY_SIZE = 24,
     SEGMENT_VALUE_SIZE = 24,
     STATE_FIXED_SIZE = 48,
+    COUNTS_CRC_SIZE = 4,
 };
 
 struct frame {
@@ -128,6 +135,12 @@ void slice_value_encode(const struct slice_key *key, const struct slice *slice, 
 /* KEY_OUT borrows from VALUE; *ENCODED_OUT is the slice's own bytes. */
 MUST_CHECK enum err slice_value_decode(struct span db_key, struct span value,
                                        struct slice_key *key_out, struct span *encoded_out);
+
+/* VALUE with its checksum in front; returns the length. */
+size_t counts_value_encode(struct span db_key, struct span value,
+                           uint8_t out[COUNTS_CRC_SIZE + COUNT_VALUE_MAX]);
+/* *OUT borrows from VALUE. ERR_CORRUPT. */
+MUST_CHECK enum err counts_value_decode(struct span db_key, struct span value, struct span *out);
 
 struct log_state {
     uint8_t node_id[JOURNAL_NODE_ID_SIZE];

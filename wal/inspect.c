@@ -24,11 +24,12 @@ static const struct {
     [LOG_TABLE_IDS] = {"ids", MDB_INTEGERKEY},
     [LOG_TABLE_SLICES] = {"slices", 0},
     [LOG_TABLE_INSTANCES] = {"instances", MDB_INTEGERKEY},
+    [LOG_TABLE_COUNTS] = {"counts", 0},
 };
 
 struct log_view {
     MDB_env *env;
-    MDB_dbi table[LOG_TABLE_COUNT];
+    MDB_dbi table[LOG_TABLE_COUNT]; /* 0: the log has no such table */
     char *data_path;
     char *lock_path;
     bool without_lock; /* lock.mdb was not there to register in */
@@ -245,6 +246,8 @@ open_tables(struct log_view *view, const char *dir, struct buffer *problem)
         if (rc == MDB_NOTFOUND && i == LOG_TABLE_META) {
             buffer_printf(problem, "there is no log in %s: no start has been completed", dir);
             err = ERR_NOT_FOUND;
+        } else if (rc == MDB_NOTFOUND && i == LOG_TABLE_COUNTS) {
+            view->table[i] = 0;
         } else if (rc != 0) {
             err = fail_lmdb("a table of the log cannot be opened", rc, problem);
         } else if (i == LOG_TABLE_META) {
@@ -470,14 +473,16 @@ summarise_pending(struct log_summary *out)
 static int
 summarise_space(struct log_view *view, MDB_txn *txn, struct log_summary *out)
 {
-    MDB_stat tables[LOG_TABLE_COUNT];
+    MDB_stat tables[LOG_TABLE_COUNT] = {0};
     MDB_envinfo info;
     struct stat file;
     enum err err = ERR_OK;
     int rc = mdb_env_info(view->env, &info);
 
     for (size_t i = 0; i < LOG_TABLE_COUNT && rc == 0; i++) {
-        rc = mdb_stat(txn, view->table[i], &tables[i]);
+        if (view->table[i] != 0) {
+            rc = mdb_stat(txn, view->table[i], &tables[i]);
+        }
     }
     if (rc == 0) {
         rc = each_free_run(txn, count_free, &out->free_pages, &err);
@@ -488,6 +493,7 @@ summarise_space(struct log_view *view, MDB_txn *txn, struct log_summary *out)
     out->blocks = tables[LOG_TABLE_RECORDS].ms_entries;
     out->slices = tables[LOG_TABLE_SLICES].ms_entries;
     out->starts = tables[LOG_TABLE_INSTANCES].ms_entries;
+    out->counts = tables[LOG_TABLE_COUNTS].ms_entries;
     out->page_size = tables[LOG_TABLE_RECORDS].ms_psize;
     out->pages = (uint64_t)info.me_last_pgno + 1;
     out->live_bytes = pages_of(&tables[LOG_TABLE_RECORDS]) * out->page_size;
@@ -609,7 +615,10 @@ chunk_read(struct log_view *view, enum log_table table, struct span after, bool 
     buffer_clear(&chunk->bytes, SIZE_MAX);
     buffer_clear(&chunk->entries, SIZE_MAX);
     chunk->count = 0;
-    chunk->at_end = false;
+    chunk->at_end = view->table[table] == 0;
+    if (chunk->at_end) {
+        return ERR_OK;
+    }
     rc = begin(view, &txn);
     if (rc != 0) {
         return fail_lmdb("no read can be begun", rc, problem);
@@ -983,8 +992,12 @@ count_used(const struct log_view *view, MDB_txn *txn, uint64_t *used_out)
 
     for (unsigned i = 0; i < LOG_TABLE_COUNT + 2U; i++) {
         const MDB_dbi dbi = i < 2 ? i : view->table[i - 2];
-        int rc = mdb_stat(txn, dbi, &stat);
+        int rc;
 
+        if (i >= 2 && dbi == 0) {
+            continue;
+        }
+        rc = mdb_stat(txn, dbi, &stat);
         if (rc != 0) {
             return rc;
         }

@@ -53,6 +53,7 @@ struct log_summary {
     uint64_t pending_events; /* sum of the above */
     uint64_t blocks;
     uint64_t slices;
+    uint64_t counts; /* entries of the history of counts */
     uint64_t starts;
     uint64_t live_bytes; /* pages of records: what WAL_MAX_BYTES limits */
     uint64_t file_bytes;
@@ -109,6 +110,7 @@ enum log_table {
     LOG_TABLE_IDS,
     LOG_TABLE_SLICES,
     LOG_TABLE_INSTANCES,
+    LOG_TABLE_COUNTS, /* absent from logs of older builds: then empty */
     LOG_TABLE_COUNT,
 };
 

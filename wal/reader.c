@@ -13,12 +13,7 @@
 
 /* ---- reads in progress, for the age of the oldest ---- */
 
-struct open_read {
-    MDB_txn *txn;
-    size_t slot;
-};
-
-static enum err
+enum err
 read_begin(struct wal *wal, struct open_read *read)
 {
     int64_t now_us = clock_monotonic_us(wal->config.clock);
@@ -39,7 +34,7 @@ read_begin(struct wal *wal, struct open_read *read)
     return ERR_OK;
 }
 
-static void
+void
 read_end(struct wal *wal, struct open_read *read)
 {
     mdb_txn_abort(read->txn);
@@ -303,12 +298,21 @@ wal_each_slice(struct wal *wal,
     return err;
 }
 
-static enum err
-each_pending(struct walk *walk, enum err (*fn)(void *arg, uint64_t seq, const struct event *event),
-             void *arg)
+static bool
+is_replicated(const struct wal *wal, uint64_t seq)
 {
-    const struct log_state *state = &walk->wal->state;
-    const uint64_t from = replicated_prefix(walk->wal) + 1;
+    const struct log_state *state = &wal->state;
+
+    return seq <= state->replicated[journal_partition_of(seq, state->partitions)];
+}
+
+/* Gives each record after AFTER_SEQ that can be read to FN; with PENDING only those not replicated.
+ */
+static enum err
+each_record(struct walk *walk, uint64_t after_seq, bool pending,
+            enum err (*fn)(void *arg, uint64_t seq, const struct event *event), void *arg)
+{
+    const uint64_t from = after_seq + 1;
 
     if (from >= walk->wal->next_seq) {
         return ERR_OK;
@@ -325,8 +329,7 @@ each_pending(struct walk *walk, enum err (*fn)(void *arg, uint64_t seq, const st
             return err == ERR_NOT_FOUND ? ERR_OK : err;
         }
         if (walk->seq != 0 &&
-            (walk->seq < from ||
-             walk->seq <= state->replicated[journal_partition_of(walk->seq, state->partitions)])) {
+            (walk->seq < from || (pending && is_replicated(walk->wal, walk->seq)))) {
             continue;
         }
         if (err == ERR_OK) {
@@ -343,9 +346,9 @@ each_pending(struct walk *walk, enum err (*fn)(void *arg, uint64_t seq, const st
     }
 }
 
-enum err
-wal_each_pending(struct wal *wal,
-                 enum err (*fn)(void *arg, uint64_t seq, const struct event *event), void *arg)
+static enum err
+read_records(struct wal *wal, uint64_t after_seq, bool pending,
+             enum err (*fn)(void *arg, uint64_t seq, const struct event *event), void *arg)
 {
     struct open_read read;
     struct walk walk = {.wal = wal};
@@ -358,10 +361,24 @@ wal_each_pending(struct wal *wal,
         read_end(wal, &read);
         return ERR_IO;
     }
-    err = each_pending(&walk, fn, arg);
+    err = each_record(&walk, after_seq, pending, fn, arg);
     mdb_cursor_close(walk.cursor);
     read_end(wal, &read);
     return err;
+}
+
+enum err
+wal_each_pending(struct wal *wal,
+                 enum err (*fn)(void *arg, uint64_t seq, const struct event *event), void *arg)
+{
+    return read_records(wal, replicated_prefix(wal), true, fn, arg);
+}
+
+enum err
+wal_each_after(struct wal *wal, uint64_t after_seq,
+               enum err (*fn)(void *arg, uint64_t seq, const struct event *event), void *arg)
+{
+    return read_records(wal, after_seq, false, fn, arg);
 }
 
 /* ---- statistics ---- */

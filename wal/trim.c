@@ -89,6 +89,16 @@ replicated_prefix(const struct wal *wal)
     return prefix;
 }
 
+/* What may be dropped is in the sink and in the history of counts. */
+static uint64_t
+trimmable_prefix(const struct wal *wal)
+{
+    uint64_t replicated = replicated_prefix(wal);
+    uint64_t counted = atomic_load(&wal->counted_seq);
+
+    return replicated < counted ? replicated : counted;
+}
+
 static uint64_t
 pages_of(MDB_txn *txn, MDB_dbi dbi)
 {
@@ -280,7 +290,7 @@ trim_is_due(const struct wal *wal)
     if (list->count < 2) {
         return false;
     }
-    prefix = replicated_prefix(wal);
+    prefix = trimmable_prefix(wal);
     if (segment_at(list, 0)->last_seq > prefix) {
         return false;
     }
@@ -515,6 +525,12 @@ uint64_t
 log_bytes(struct wal *wal, MDB_txn *txn)
 {
     return pages_of(txn, wal->log) * wal->page_size;
+}
+
+uint64_t
+count_bytes(struct wal *wal, MDB_txn *txn)
+{
+    return pages_of(txn, wal->counts) * wal->page_size;
 }
 
 static void

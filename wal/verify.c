@@ -219,7 +219,7 @@ check_item(void *arg, const struct log_item *item)
     return ERR_OK;
 }
 
-/* ---- ids, slices, starts ---- */
+/* ---- ids, slices, counts, starts ---- */
 
 static void
 check_id(void *arg, const struct id_entry *entry)
@@ -283,6 +283,21 @@ check_slice(void *arg, struct span key, struct span value)
     return ERR_OK;
 }
 
+/* What the values say is core's affair; that they are what was written, and whole, is the log's. */
+static enum err
+check_count(void *arg, struct span key, struct span value)
+{
+    struct verifier *verifier = arg;
+    struct span bytes;
+
+    verifier->out->counts++;
+    if (counts_value_decode(key, value, &bytes) != ERR_OK) {
+        found(verifier, 0, "an entry of the history of counts, of kind %c, is damaged",
+              key.len > 0 && key.data[0] >= 'A' && key.data[0] <= 'Z' ? key.data[0] : '?');
+    }
+    return ERR_OK;
+}
+
 static enum err
 check_instance(void *arg, struct span key, struct span value)
 {
@@ -310,6 +325,9 @@ verify_tables(struct log_view *view, struct verifier *verifier, struct buffer *p
 
     if (err == ERR_OK) {
         err = log_view_each_entry(view, LOG_TABLE_SLICES, check_slice, verifier, problem);
+    }
+    if (err == ERR_OK) {
+        err = log_view_each_entry(view, LOG_TABLE_COUNTS, check_count, verifier, problem);
     }
     if (err == ERR_OK) {
         err = log_view_each_entry(view, LOG_TABLE_INSTANCES, check_instance, verifier, problem);

@@ -4,7 +4,8 @@
  * Checked: the state record; each record's two checksums, its event, and that the idempotency key
  * belongs to its id; that the sequence has no gap from the oldest record to where the log ended at
  * the call, and that nothing before the oldest is missing which the sink does not have; the keys
- * of the blocks; the sums of the segments; id blocks; slices; starts; the list of free pages.
+ * of the blocks; the sums of the segments; id blocks; slices; counts; starts; the list of free
+ * pages.
  *
  * Records that the server trims while this reads are not missed: the state of the same snapshot
  * says that the sink has them.
@@ -30,6 +31,7 @@ struct log_verified {
     uint64_t id_blocks;
     uint64_t ids;
     uint64_t slices;
+    uint64_t counts; /* entries of the history of counts */
     uint64_t starts;
     uint64_t pages_used;
     uint64_t pages_free;

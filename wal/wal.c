@@ -233,7 +233,7 @@ static enum err
 open_env(struct wal *wal)
 {
     uint64_t map = wal->config.bytes_max + wal->config.bytes_max / 3 + MAP_EXTRA_BYTES +
-                   wal->config.id_window * ID_BYTES_MAX;
+                   wal->config.id_window * ID_BYTES_MAX + 2 * wal->config.counts_bytes_max;
     MDB_envinfo info;
     MDB_stat stat;
     int dead = 0;
@@ -286,6 +286,7 @@ open_databases(struct wal *wal, MDB_txn *txn)
         {"ids", MDB_INTEGERKEY, &wal->ids},
         {"slices", 0, &wal->slices},
         {"instances", MDB_INTEGERKEY, &wal->instances_db},
+        {"counts", 0, &wal->counts}, /* not in logs of older builds: made here */
     };
 
     for (size_t i = 0; i < ARRAY_LEN(databases); i++) {
@@ -516,6 +517,7 @@ load(struct wal *wal)
         goto abort;
     }
     bytes = log_bytes(wal, txn);
+    atomic_store(&wal->counts_bytes, count_bytes(wal, txn));
     rc = mdb_txn_commit(txn);
     if (rc != 0) {
         return fail_lmdb("commit", rc);
@@ -578,6 +580,7 @@ publish_loaded(struct wal *wal)
 {
     atomic_store(&wal->durable_seq, wal->next_seq - 1);
     atomic_store(&wal->wake_at_seq, UINT64_MAX);
+    atomic_store(&wal->counted_seq, UINT64_MAX);
     atomic_store(&wal->id_count, id_window_count(wal->window));
     for (uint32_t p = 0; p < wal->state.partitions; p++) {
         atomic_store(&wal->replicated[p], wal->state.replicated[p]);
@@ -690,6 +693,7 @@ void
 wal_stop(struct wal *wal)
 {
     struct advance_request *advances;
+    struct count_request *count_request;
     struct append *left;
 
     pthread_mutex_lock(&wal->lock);
@@ -705,8 +709,11 @@ wal_stop(struct wal *wal)
     wal->started = false;
     advances = wal->advances;
     wal->advances = NULL;
+    count_request = wal->count_request;
+    wal->count_request = NULL;
     pthread_mutex_unlock(&wal->lock);
     answer_advances(wal, advances, ERR_CLOSED);
+    answer_counts(wal, count_request, ERR_CLOSED);
     /* A committer leaves a closed inbox behind; a log never started may have been given work. */
     left = atomic_exchange(&wal->inbox, &wal->inbox_closed);
     if (left != &wal->inbox_closed) {

@@ -14,6 +14,7 @@
 
 #include "core/base.h"
 #include "core/clock.h"
+#include "core/count_store.h"
 #include "core/err.h"
 #include "core/journal.h"
 
@@ -24,8 +25,9 @@ struct wal_config {
     uint64_t bytes_max;    /* live bytes of records at which appends are refused */
     uint64_t retain_bytes; /* kept behind the replicated offset, at most a quarter of bytes_max */
     uint32_t partitions; /* used when the log is created; a later value is ignored with a warning */
-    uint32_t queue_events; /* events waiting for a commit */
-    uint32_t id_window;    /* ids remembered for the duplicate check */
+    uint32_t queue_events;     /* events waiting for a commit */
+    uint32_t id_window;        /* ids remembered for the duplicate check */
+    uint64_t counts_bytes_max; /* room in the map for the history of counts; 0: nobody counts */
     const struct clock *clock;
     struct journal_observer observer; /* durable may be NULL */
 };
@@ -78,5 +80,14 @@ MUST_CHECK enum err wal_each_slice(struct wal *wal,
  */
 MUST_CHECK enum err wal_each_pending(
     struct wal *wal, enum err (*fn)(void *arg, uint64_t seq, const struct event *event), void *arg);
+
+/* The same for every record after AFTER_SEQ, replicated or not. */
+MUST_CHECK enum err wal_each_after(struct wal *wal, uint64_t after_seq,
+                                   enum err (*fn)(void *arg, uint64_t seq,
+                                                  const struct event *event),
+                                   void *arg);
+
+/* The history of counts; valid until wal_close(). It takes changes between start and stop. */
+struct count_store wal_count_store(struct wal *wal);
 
 #endif

@@ -4,6 +4,7 @@
  *   wal.c        opening, identity, the port's table
  *   committer.c  the one writer: groups, duplicates, admission, advance, latch
  *   trim.c       segments, trimming, how much room is left
+ *   counts.c     the history of counts: the port count_store
  *   reader.c     short reads: batches for replicators, what a start needs, statistics
  *   format.c     bytes; id_window.c  recent ids
  */
@@ -45,6 +46,15 @@ struct advance_request {
     uint32_t partition;
     uint64_t to_seq;
     const struct slice_set *delta;
+    const struct count_changes *removals; /* may be NULL */
+    bool answered;
+    enum err err;
+};
+
+/* The counting thread's request for changes to its history; likewise. */
+struct count_request {
+    const struct count_changes *changes;
+    uint64_t counted_seq;
     bool answered;
     enum err err;
 };
@@ -59,7 +69,7 @@ struct wal {
     size_t instance_count;
 
     MDB_env *env;
-    MDB_dbi meta, log, segments_db, ids, slices, instances_db;
+    MDB_dbi meta, log, segments_db, ids, slices, instances_db, counts;
     uint64_t map_pages;
     uint64_t page_size;
 
@@ -72,15 +82,19 @@ struct wal {
     atomic_bool failed;
     atomic_bool full;
 
-    pthread_mutex_t lock; /* guards advances, wake, the durable waiters' condition */
+    pthread_mutex_t lock; /* guards advances, count_request, wake, the durable waiters' condition */
     pthread_cond_t wake;
     pthread_cond_t durable_changed;
     pthread_cond_t advance_answered;
     struct advance_request *advances;
+    struct count_request *count_request;
     _Atomic uint64_t wake_at_seq; /* lowest durable seq anybody waits for */
 
     _Atomic uint64_t durable_seq;
     _Atomic uint64_t replicated[JOURNAL_PARTITIONS_MAX];
+    _Atomic uint64_t counted_seq; /* later records are not in the history of counts yet, and kept;
+                                     UINT64_MAX: nobody counts */
+    _Atomic uint64_t counts_bytes;
     _Atomic uint64_t live_bytes;
     _Atomic uint64_t oldest_seq;
     _Atomic uint64_t id_count;
@@ -124,10 +138,20 @@ void answer_advances(struct wal *wal, struct advance_request *first, enum err er
 enum err wal_append(void *self, struct append *append);
 void wal_kick(void *self);
 enum err wal_wait_durable(void *self, uint64_t seq, int timeout_ms);
-enum err wal_advance(void *self, uint32_t partition, uint64_t to_seq,
-                     const struct slice_set *delta);
+enum err wal_advance(void *self, uint32_t partition, uint64_t to_seq, const struct slice_set *delta,
+                     const struct count_changes *removals);
 
-/* reader.c */
+/* counts.c */
+int put_count_changes(struct wal *wal, MDB_txn *txn, const struct count_changes *changes);
+void answer_counts(struct wal *wal, struct count_request *request, enum err err);
+
+/* reader.c. A read in progress, whose age is watched; short. */
+struct open_read {
+    MDB_txn *txn;
+    size_t slot;
+};
+MUST_CHECK enum err read_begin(struct wal *wal, struct open_read *read);
+void read_end(struct wal *wal, struct open_read *read);
 enum err wal_read(void *self, uint32_t partition, uint64_t after_seq,
                   const struct batch_limits *limits, struct batch *out);
 void wal_stats(void *self, struct journal_stats *out);
@@ -154,6 +178,8 @@ bool trim_is_due(const struct wal *wal);
 int trim_ids(struct wal *wal, MDB_txn *txn);
 /* Drops the oldest minutes of the history of slices when it is larger than its bound. */
 int trim_slices(struct wal *wal, MDB_txn *txn);
+/* Bytes of the pages that hold the history of counts. */
+uint64_t count_bytes(struct wal *wal, MDB_txn *txn);
 /* Highest W such that every record up to W is replicated. */
 uint64_t replicated_prefix(const struct wal *wal);
 

@@ -67,6 +67,7 @@ struct fake_journal {
     uint64_t key_count;
     uint64_t replicated_seq[JOURNAL_PARTITIONS_MAX];
     struct fake_history history;
+    struct count_changes removals; /* of all advances */
     struct fake_journal_calls calls;
     struct script append_script;
     struct script commit_script;
@@ -569,7 +570,8 @@ op_replicated_seq(void *self, uint32_t partition)
 }
 
 static enum err
-op_advance(void *self, uint32_t partition, uint64_t to_seq, const struct slice_set *delta)
+op_advance(void *self, uint32_t partition, uint64_t to_seq, const struct slice_set *delta,
+           const struct count_changes *removals)
 {
     struct fake_journal *fake = self;
     struct script_step step = {ERR_FAILED, false};
@@ -585,6 +587,10 @@ op_advance(void *self, uint32_t partition, uint64_t to_seq, const struct slice_s
         ASSERT(to_seq <= fake->durable_seq);
         fake->replicated_seq[partition] = to_seq;
         fake_history_add_set(&fake->history, delta);
+        if (removals != NULL) {
+            buffer_append_span(&fake->removals.bytes, buffer_span(&removals->bytes));
+            fake->removals.count += removals->count;
+        }
     }
     unlock(fake);
     return step.err;
@@ -918,6 +924,12 @@ const struct fake_history *
 fake_journal_history(struct fake_journal *fake)
 {
     return &fake->history;
+}
+
+const struct count_changes *
+fake_journal_removals(struct fake_journal *fake)
+{
+    return &fake->removals;
 }
 
 struct fake_journal_calls

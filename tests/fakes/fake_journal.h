@@ -98,6 +98,9 @@ void fake_journal_each_pending(struct fake_journal *fake,
 /* Sums of all advances. Not while another thread advances. */
 const struct fake_history *fake_journal_history(struct fake_journal *fake);
 
+/* Likewise: what was taken out of the counts. */
+const struct count_changes *fake_journal_removals(struct fake_journal *fake);
+
 /* Calls so far. */
 struct fake_journal_calls {
     uint64_t append;

@@ -297,7 +297,8 @@ wal_fixture_drain(struct wal_fixture *fixture, uint32_t partition, size_t events
         ASSERT(err == ERR_OK);
         check_batch(&batch, after, journal->partitions);
         ASSERT(batch_fold(&batch, &RULES) == ERR_OK);
-        err = journal->ops->advance(journal->self, partition, batch.to_seq, &batch.delta);
+        err = journal->ops->advance(journal->self, partition, batch.to_seq, &batch.delta,
+                                    &batch.removals);
         ASSERT(err == ERR_OK);
         total += batch.count;
     }

@@ -382,7 +382,7 @@ a_small_packet_splits_statements_and_then_batches(void **state)
     assert_int_equal(apply(f, &big), SINK_TOO_BIG);
     part = batch_part(&big, 0, 1);
     assert_int_equal(apply(f, &part), SINK_APPLIED);
-    slice_set_clear(&part.delta);
+    batch_unfold(&part);
     part = batch_part(&big, 1, 1);
     assert_int_equal(apply(f, &part), SINK_RETRY);
     part.events[0].outcome = OUTCOME_DEAD; /* its dead letter would be as long */
@@ -392,7 +392,7 @@ a_small_packet_splits_statements_and_then_batches(void **state)
     test_db_do(f->admin, "SET GLOBAL max_allowed_packet = 16777216");
     assert_int_equal(apply(f, &part), SINK_APPLIED);
     expect_sql(f, "302", "SELECT COUNT(*) FROM events");
-    slice_set_clear(&part.delta);
+    batch_unfold(&part);
     batch_free(&many);
     batch_free(&big);
 }

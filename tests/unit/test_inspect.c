@@ -589,8 +589,8 @@ trimmed_records_are_no_loss(void **state)
     uint64_t oldest;
 
     append_events(wal, 1, 4096, 500);
-    assert_int_equal(journal->ops->advance(journal->self, 0, 3072, &none), ERR_OK);
-    assert_int_equal(journal->ops->advance(journal->self, 1, 4096, &none), ERR_OK);
+    assert_int_equal(journal->ops->advance(journal->self, 0, 3072, &none, NULL), ERR_OK);
+    assert_int_equal(journal->ops->advance(journal->self, 1, 4096, &none, NULL), ERR_OK);
     append_events(wal, 4097, 4100, 1);
     wal_close(wal);
     assert_int_equal(findings(f), 0);
@@ -621,8 +621,8 @@ records_gone_that_the_sink_does_not_have_are_a_loss(void **state)
     uint64_t oldest;
 
     append_events(wal, 1, 4096, 500);
-    assert_int_equal(journal->ops->advance(journal->self, 0, 3072, &none), ERR_OK);
-    assert_int_equal(journal->ops->advance(journal->self, 1, 4096, &none), ERR_OK);
+    assert_int_equal(journal->ops->advance(journal->self, 0, 3072, &none, NULL), ERR_OK);
+    assert_int_equal(journal->ops->advance(journal->self, 1, 4096, &none, NULL), ERR_OK);
     append_events(wal, 4097, 4100, 1);
     wal_close(wal);
     change_state(f, forget_progress);

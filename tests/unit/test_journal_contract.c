@@ -681,7 +681,7 @@ notes_move_one_partition_count_as_replicated_and_survive_a_restart(void **state)
     for (uint64_t to = 100; to <= 300; to += 100) {
         const struct journal *journal = subject->journal;
 
-        assert_int_equal(journal->ops->advance(journal->self, 0, to, &nothing), ERR_OK);
+        assert_int_equal(journal->ops->advance(journal->self, 0, to, &nothing, NULL), ERR_OK);
         assert_int_equal(journal->ops->replicated_seq(journal->self, 0), to);
         assert_int_equal(journal->ops->replicated_seq(journal->self, 1), 0);
         journal->ops->stats(journal->self, &stats);
@@ -694,12 +694,12 @@ notes_move_one_partition_count_as_replicated_and_survive_a_restart(void **state)
         subject->factory->restart(subject);
         assert_int_equal(subject->journal->ops->replicated_seq(subject->journal->self, 0), to);
     }
-    assert_int_equal(
-        subject->journal->ops->advance(subject->journal->self, 1, JOURNAL_STRIPE + 10, &nothing),
-        ERR_OK);
-    assert_int_equal(
-        subject->journal->ops->advance(subject->journal->self, 0, JOURNAL_STRIPE + 5, &nothing),
-        ERR_OK); /* past the partition's own last number */
+    assert_int_equal(subject->journal->ops->advance(subject->journal->self, 1, JOURNAL_STRIPE + 10,
+                                                    &nothing, NULL),
+                     ERR_OK);
+    assert_int_equal(subject->journal->ops->advance(subject->journal->self, 0, JOURNAL_STRIPE + 5,
+                                                    &nothing, NULL),
+                     ERR_OK); /* past the partition's own last number */
     subject->journal->ops->stats(subject->journal->self, &stats);
     assert_int_equal(stats.pending_events, 0);
     assert_int_equal(stats.oldest_pending_us, 0);

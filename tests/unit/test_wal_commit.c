@@ -565,7 +565,7 @@ a_stop_commits_what_was_taken_and_refuses_the_rest(void **state)
         request_drop(requests[i]);
     }
     assert_int_equal(request_send(late, fixture), ERR_CLOSED);
-    assert_int_equal(journal->ops->advance(journal->self, 0, 5, &nothing), ERR_CLOSED);
+    assert_int_equal(journal->ops->advance(journal->self, 0, 5, &nothing, NULL), ERR_CLOSED);
     wal_stop(fixture->wal);
     wal_fixture_restart(fixture);
     assert_int_equal(fixture->journal->ops->durable_seq(fixture->journal->self), 500);
@@ -650,7 +650,7 @@ advance_until_closed(void *arg)
         enum err err = ERR_OK;
 
         if (durable > done && durable <= JOURNAL_STRIPE) {
-            err = journal->ops->advance(journal->self, 0, durable, &nothing);
+            err = journal->ops->advance(journal->self, 0, durable, &nothing, NULL);
             done = durable;
         } else {
             err = journal->ops->wait_durable(journal->self, durable + 1, 50);

@@ -167,7 +167,7 @@ assert_latched(struct wal_fixture *fixture, uint64_t stored)
     assert_int_equal(stats.durable_seq, stored);
     assert_int_equal(stats.queued_events, 0);
     assert_int_equal(wal_fixture_append(fixture, 5000, 1, 0), ERR_FAILED);
-    assert_int_equal(journal->ops->advance(journal->self, 0, 1, &nothing), ERR_FAILED);
+    assert_int_equal(journal->ops->advance(journal->self, 0, 1, &nothing, NULL), ERR_FAILED);
     assert_int_equal(journal->ops->wait_durable(journal->self, stored + 1, -1), ERR_CLOSED);
 }
 
@@ -258,7 +258,7 @@ advance_five(void *arg)
     const struct journal *journal = advancer->fixture->journal;
     struct slice_set nothing = {0};
 
-    advancer->err = journal->ops->advance(journal->self, 0, 5, &nothing);
+    advancer->err = journal->ops->advance(journal->self, 0, 5, &nothing, NULL);
     return NULL;
 }
 

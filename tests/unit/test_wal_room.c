@@ -608,7 +608,7 @@ advance_until_refused(struct drainer *drainer)
     struct slice_set nothing = {0};
 
     for (uint64_t seq = journal->ops->replicated_seq(journal->self, 0) + 1; seq <= durable; seq++) {
-        enum err err = journal->ops->advance(journal->self, 0, seq, &nothing);
+        enum err err = journal->ops->advance(journal->self, 0, seq, &nothing, NULL);
 
         if (err != ERR_OK) {
             assert_int_equal(err, ERR_FULL);
