@@ -58,7 +58,7 @@ on_durable(void *self, const struct append_event *appended)
 
     ASSERT(err == ERR_OK); /* we encoded it a moment ago */
     if (event_is_measured(&event)) {
-        err = slices_add_event(app->slices, &event, clock_wall_us(app->clock));
+        err = slices_add_event(app->slices, &event, appended->seq, clock_wall_us(app->clock));
         if (err != ERR_OK) {
             log_error("slices.add_failed", LOG_U64("seq", appended->seq), LOG_ERR(err), LOG_END);
         }
@@ -84,11 +84,10 @@ load_pending(void *self, uint64_t seq, const struct event *event)
 {
     struct app *app = self;
 
-    (void)seq;
     if (!event_is_measured(event)) {
         return ERR_OK;
     }
-    return slices_add_event(app->slices, event, clock_wall_us(app->clock));
+    return slices_add_event(app->slices, event, seq, clock_wall_us(app->clock));
 }
 
 /* ---- start ---- */
