@@ -1636,6 +1636,17 @@ slices_each_minute(struct slices *slices, struct span tenant, struct span servic
     leave_series(slices, series);
 }
 
+bool
+slices_has_series(struct slices *slices, struct span tenant, struct span service)
+{
+    struct series *series = enter_series(slices, tenant, service);
+
+    if (series != NULL) {
+        leave_series(slices, series);
+    }
+    return series != NULL;
+}
+
 void
 slices_each_service(struct slices *slices, struct span tenant,
                     void (*fn)(void *arg, struct span service), void *arg)

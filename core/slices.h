@@ -125,6 +125,9 @@ void slices_each_minute(struct slices *slices, struct span tenant, struct span s
                         void (*fn)(void *arg, int64_t minute, uint64_t good, uint64_t bad),
                         void *arg);
 
+/* Some event of the series is held. */
+bool slices_has_series(struct slices *slices, struct span tenant, struct span service);
+
 /*
  * Calls FN for each service of TENANT, in the order of the names' bytes. No lock is held meanwhile:
  * FN may call back into the store, and a service that comes or goes during the walk may be seen or
