@@ -300,6 +300,14 @@ append_text(struct mysql_objectives *objectives, const char *text)
     mysql_append_string(&objectives->sql, &objectives->session, span_of(text));
 }
 
+static void
+append_time(struct buffer *sql, int64_t us)
+{
+    buffer_append_char(sql, '\'');
+    mysql_append_datetime(sql, us);
+    buffer_append_char(sql, '\'');
+}
+
 static const char *
 kind_name(enum slo_window window)
 {
@@ -338,11 +346,11 @@ append_assignments(struct mysql_objectives *objectives, const struct objective *
     append_text(objectives, slo->zone[0] == '\0' ? "UTC" : slo->zone);
     buffer_printf(sql, ",good_status='%s',min_bad_events=%u,status='active',version=%u,updated_at=",
                   status, slo->min_bad_events, objective->version);
-    mysql_append_datetime(sql, objective->updated_us);
+    append_time(sql, objective->updated_us);
     buffer_append_text(sql, ",updated_by=");
     append_text(objectives, objective->updated_by);
     buffer_append_text(sql, ",counted_from=");
-    mysql_append_datetime(sql, slo->counted_from_us);
+    append_time(sql, slo->counted_from_us);
 }
 
 /* The statement that makes the change. The version finds out whether somebody else was faster. */
@@ -360,7 +368,7 @@ append_change(struct mysql_objectives *objectives, enum objective_change what,
         buffer_append_text(sql, ",tenant_id=");
         append_text(objectives, objective->tenant);
         buffer_append_text(sql, ",created_at=");
-        mysql_append_datetime(sql, objective->created_us);
+        append_time(sql, objective->created_us);
         buffer_append_char(sql, ',');
         append_assignments(objectives, objective);
         return;
