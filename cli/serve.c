@@ -17,10 +17,13 @@
 #include "cli/ticker.h"
 #include "core/counts.h"
 #include "core/log.h"
+#include "core/objectives.h"
 #include "core/replicator.h"
 #include "core/slices.h"
 #include "core/slo.h"
+#include "core/thresholds.h"
 #include "http/server.h"
+#include "storage/mysql_objectives.h"
 #include "storage/mysql_sink.h"
 #include "wal/wal.h"
 
@@ -31,6 +34,7 @@ enum {
     WATCH_INTERVAL_MS = 100,
     TICK_INTERVAL_MS = 5000,
     IDLE_CHECK_MS = 2000,
+    PATH_SIZE = 4096,
 };
 
 #define COUNTS_BYTES_MAX (UINT64_C(2) << 30)
@@ -39,8 +43,12 @@ struct app {
     struct options options;
     const struct clock *clock;
     struct slo_config slo;
+    struct thresholds *thresholds;
     struct slices *slices;
     struct counts *counts;
+    struct mysql_objectives *objectives_store;
+    struct objectives *objectives;
+    char objectives_file[PATH_SIZE];
     struct wal *wal;
     struct mysql_config mysql;
     struct mysql_owner owner;
@@ -66,7 +74,7 @@ on_durable(void *self, const struct append_event *appended)
         log_error("counts.add_failed", LOG_U64("seq", appended->seq), LOG_ERR(err), LOG_END);
     }
     if (event_is_measured(&event)) {
-        err = slices_add_event(app->slices, &event, clock_wall_us(app->clock));
+        err = slices_add_event(app->slices, &event, appended->seq, clock_wall_us(app->clock));
         if (err != ERR_OK) {
             log_error("slices.add_failed", LOG_U64("seq", appended->seq), LOG_ERR(err), LOG_END);
         }
@@ -92,11 +100,10 @@ load_pending(void *self, uint64_t seq, const struct event *event)
 {
     struct app *app = self;
 
-    (void)seq;
     if (!event_is_measured(event)) {
         return ERR_OK;
     }
-    return slices_add_event(app->slices, event, clock_wall_us(app->clock));
+    return slices_add_event(app->slices, event, seq, clock_wall_us(app->clock));
 }
 
 static enum err
@@ -120,6 +127,7 @@ set_objectives(struct app *app)
         .type = SLO_AVAILABILITY,
         .target = options->slo_target,
         .window_minutes = window,
+        .min_bad_events = SLO_MIN_BAD_EVENTS_DEFAULT,
     };
     app->slo.objective[1] = (struct slo_objective){
         .id = "default-latency",
@@ -127,6 +135,7 @@ set_objectives(struct app *app)
         .target = options->slo_latency_target,
         .threshold_us = (uint32_t)(options->slo_latency_ms * 1000 + 0.5),
         .window_minutes = window,
+        .min_bad_events = SLO_MIN_BAD_EVENTS_DEFAULT,
     };
     app->slo.objective_count = 2;
     app->slo.future_us = (int64_t)options->max_future_skew_ms * 1000;
@@ -151,11 +160,58 @@ load_counts(struct app *app)
     return wal_each_after(app->wal, counts_counted(app->counts), load_uncounted, app);
 }
 
+/* Up to here every partition is in the database and noted to be. */
+static uint64_t
+settled_seq(void *arg)
+{
+    const struct app *app = arg;
+    struct journal *journal = wal_journal(app->wal);
+    uint64_t least = UINT64_MAX;
+
+    for (uint32_t p = 0; p < journal->partitions; p++) {
+        uint64_t seq = journal->ops->replicated_seq(journal->self, p);
+
+        least = seq < least ? seq : least;
+    }
+    return least;
+}
+
+/* The definitions of the local copy: in force before the first event is counted. */
+static enum err
+open_objectives(struct app *app)
+{
+    struct objectives_config config = {
+        .file = app->objectives_file,
+        .rules = slices_rules(app->slices),
+        .settled_seq = settled_seq,
+        .settled_arg = app,
+        .future_us = app->slo.future_us,
+        .clock = app->clock,
+    };
+
+    if (snprintf(app->objectives_file, sizeof(app->objectives_file), "%s/objectives",
+                 app->options.wal_dir) >= PATH_SIZE) {
+        return ERR_INVALID;
+    }
+    if (options_has_db(&app->options)) {
+        enum err err;
+
+        app->mysql = options_mysql(&app->options);
+        err = mysql_objectives_open(&app->objectives_store, &app->mysql,
+                                    wal_journal(app->wal)->node_id);
+        if (err != ERR_OK) {
+            return err;
+        }
+        config.store = mysql_objectives_store(app->objectives_store);
+    }
+    return objectives_open(&app->objectives, &config);
+}
+
 static enum err
 start_log(struct app *app)
 {
     const struct options *options = &app->options;
-    const struct slices_config slices = {
+    struct slices_config slices = {
         .rules = {.threshold_us = {app->slo.objective[1].threshold_us}, .threshold_count = 1},
         .series_max = SERIES_MAX,
         .retain_minutes = RETAIN_MINUTES,
@@ -171,10 +227,17 @@ start_log(struct app *app)
         .clock = app->clock,
         .observer = {on_durable, app},
     };
-    enum err err = slices_new(&app->slices, &slices);
+    enum err err = thresholds_new(&app->thresholds);
 
     if (err == ERR_OK) {
+        slices.rules.by_service = app->thresholds;
+        err = slices_new(&app->slices, &slices);
+    }
+    if (err == ERR_OK) {
         err = wal_open(&app->wal, &wal);
+    }
+    if (err == ERR_OK) {
+        err = open_objectives(app);
     }
     if (err == ERR_OK) {
         err = wal_each_slice(app->wal, load_slice, app);
@@ -236,7 +299,6 @@ start_replicators(struct app *app)
                  LOG_END);
         return ERR_OK;
     }
-    app->mysql = options_mysql(options);
     app->owner.epoch = journal->epoch;
     app->owner.known_instance = wal_knows_instance;
     app->owner.arg = app->wal;
@@ -257,6 +319,7 @@ start_ticker(struct app *app)
 {
     struct ticker_config config = {
         .slices = app->slices,
+        .objectives = app->objectives,
         .clock = app->clock,
         .mysql = options_has_db(&app->options) ? &app->mysql : NULL,
         .interval_ms = TICK_INTERVAL_MS,
@@ -305,6 +368,7 @@ start_http(struct app *app)
         .journal = wal_journal(app->wal),
         .slices = app->slices,
         .slo = &app->slo,
+        .objectives = app->objectives,
         .clock = app->clock,
         .tenants = app->tenants,
         .replicators = app->replicators,
@@ -473,6 +537,9 @@ release(struct app *app)
     counts_free(app->counts);
     wal_close(app->wal);
     slices_free(app->slices);
+    objectives_close(app->objectives);
+    mysql_objectives_close(app->objectives_store);
+    thresholds_free(app->thresholds);
     tenants_free(app->tenants);
     options_free(&app->options);
 }

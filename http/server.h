@@ -13,6 +13,7 @@
 #include "core/clock.h"
 #include "core/err.h"
 #include "core/journal.h"
+#include "core/objectives.h"
 #include "core/replicator.h"
 #include "core/slices.h"
 #include "core/slo.h"
@@ -45,7 +46,8 @@ struct server_config {
 struct server_deps {
     struct journal *journal;
     struct slices *slices;
-    const struct slo_config *slo;
+    const struct slo_config *slo;  /* of services without definitions */
+    struct objectives *objectives; /* the definitions; NULL: there are none, nor can be */
     const struct clock *clock;
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */
