@@ -368,6 +368,7 @@ start_http(struct app *app)
         .journal = wal_journal(app->wal),
         .slices = app->slices,
         .slo = &app->slo,
+        .counts = app->counts,
         .objectives = app->objectives,
         .clock = app->clock,
         .tenants = app->tenants,

@@ -8,7 +8,8 @@
 
 enum {
     /* Read for one answer that needs users: some seconds of MySQL's time. */
-    ANSWER_EVENTS_MAX = 5000000
+    ANSWER_EVENTS_MAX = 5000000,
+    ARCHIVE_ATTEMPTS = 3,
 };
 
 struct answer {
@@ -142,6 +143,7 @@ ask_counts(struct answer *answer)
             break;
         }
     }
+    answer->result.degraded = answer->result.degraded || counts_view_degraded(view);
     counts_view_close(view);
     return err;
 }
@@ -242,15 +244,21 @@ ask_archive(struct answer *answer)
         .user_id = query->user_id,
         .from_us = query->from_us,
         .to_us = query->to_us,
+        .bucket_us = query->group == COUNT_GROUP_TIME ? 0 : ARCHIVE_NO_TIME,
     };
     bool degraded = false;
-    enum err err = ERR_OK;
+    enum err err = ERR_AGAIN;
 
-    if (query->group == COUNT_GROUP_TIME) {
-        err = make_bucket_rows(answer);
-    }
-    if (err == ERR_OK) {
-        err = archive_each_user(answer->sources->archive, &filter, add_events, answer, &degraded);
+    for (int attempt = 0; err == ERR_AGAIN && attempt < ARCHIVE_ATTEMPTS; attempt++) {
+        /* A part of an answer that broke off is no use. */
+        count_groups_free(&answer->result.groups);
+        answer->result.total = 0;
+        answer->events_read = 0;
+        err = query->group == COUNT_GROUP_TIME ? make_bucket_rows(answer) : ERR_OK;
+        if (err == ERR_OK) {
+            err =
+                archive_each_user(answer->sources->archive, &filter, add_events, answer, &degraded);
+        }
     }
     if (err != ERR_OK) {
         return err;
@@ -273,8 +281,11 @@ prepare(struct answer *answer, struct buffer *problem)
     enum err err = timezone_load(answer->sources->zone_dir, query->tz, &answer->zone);
 
     if (err == ERR_NOT_FOUND || err == ERR_CORRUPT) {
-        buffer_append_text(problem, "unknown time zone: ");
-        buffer_append_span(problem, query->tz);
+        buffer_append_text(problem, "unknown time zone");
+        if (query->tz.len <= TIMEZONE_NAME_MAX) {
+            buffer_append_text(problem, ": ");
+            buffer_append_span(problem, query->tz);
+        }
         buffer_append_text(problem, " (tz takes an IANA name such as Europe/Berlin)");
         return ERR_INVALID;
     }

@@ -8,6 +8,10 @@
 #include "core/json.h"
 #include "core/timestamp.h"
 
+enum {
+    TOLD_BYTES_MAX = 64 /* of a value in a sentence about it */
+};
+
 static const int64_t second_us = INT64_C(1000000);
 static const int64_t day_us = INT64_C(86400000000);
 
@@ -189,8 +193,11 @@ parse_group(struct span text, struct count_query *query, struct buffer *problem)
             return ERR_OK;
         }
     }
-    buffer_append_text(problem, "invalid group_by value: ");
-    buffer_append_span(problem, text);
+    buffer_append_text(problem, "invalid group_by value");
+    if (text.len <= TOLD_BYTES_MAX) {
+        buffer_append_text(problem, ": ");
+        buffer_append_span(problem, text);
+    }
     buffer_append_text(problem, " (supported: ");
     for (size_t i = 0; i < ARRAY_LEN(GROUPS); i++) {
         buffer_append_text(problem, i == 0 ? "" : ", ");

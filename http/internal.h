@@ -77,6 +77,12 @@ enum status_index {
     STATUS_COUNT
 };
 
+/* What a route of handle_metrics() is. */
+enum metrics_detail {
+    METRICS_ALONE,
+    METRICS_OR_COUNTS, /* a count when its parameters are there */
+};
+
 struct loop;
 struct conn;
 struct upload; /* bulk.c: a bulk being read, and its events until the answer */
@@ -321,6 +327,8 @@ void handle_bulk(struct exchange *exchange);
 void handle_health(struct exchange *exchange);
 void handle_ready(struct exchange *exchange);
 void handle_metrics(struct exchange *exchange);
+void handle_counts(struct exchange *exchange);
+void handle_names(struct exchange *exchange);
 void handle_slo_status(struct exchange *exchange);
 void handle_slo_gate(struct exchange *exchange);
 void handle_objectives_list(struct exchange *exchange);
@@ -340,6 +348,11 @@ void ingest_finish(struct exchange *exchange);
  * the exchange has no answer yet.
  */
 MUST_CHECK enum err ingest_append(struct exchange *exchange);
+
+/* ---- counts.c ---- */
+
+/* The query asks for a count: what makes GET /metrics one. */
+bool counts_asked(const struct request *request);
 
 /* ---- page.c ---- */
 

@@ -159,7 +159,16 @@ compute_openmetrics(const struct exchange *exchange, struct buffer *page)
 void
 handle_metrics(struct exchange *exchange)
 {
-    if (openmetrics_wanted(request_field(&exchange->request, FIELD_ACCEPT))) {
+    /* A count is the tenant's own, though the figures of the server are open to all. */
+    if (exchange->route->detail == METRICS_OR_COUNTS && counts_asked(&exchange->request)) {
+        enum problem why = access_check(exchange, AUTH_TENANT);
+
+        if (why == PROBLEM_NONE) {
+            handle_counts(exchange);
+        } else {
+            exchange_problem(exchange, why, NULL);
+        }
+    } else if (openmetrics_wanted(request_field(&exchange->request, FIELD_ACCEPT))) {
         page_answer(exchange, compute_openmetrics, OPENMETRICS_TYPE);
     } else {
         page_answer(exchange, compute_metrics, "text/plain; version=0.0.4; charset=utf-8");

@@ -9,8 +9,10 @@
 #ifndef SLUICE_HTTP_SERVER_H
 #define SLUICE_HTTP_SERVER_H
 
+#include "core/archive.h"
 #include "core/base.h"
 #include "core/clock.h"
+#include "core/counts.h"
 #include "core/err.h"
 #include "core/journal.h"
 #include "core/objectives.h"
@@ -48,6 +50,8 @@ struct server_deps {
     struct slices *slices;
     const struct slo_config *slo;  /* of services without definitions */
     struct objectives *objectives; /* the definitions; NULL: there are none, nor can be */
+    struct counts *counts;         /* NULL: the routes of counts are 404 */
+    struct archive *archive;       /* for counts by user; NULL likewise */
     const struct clock *clock;
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */
