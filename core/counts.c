@@ -51,9 +51,8 @@ counts_add(struct counts *counts, uint64_t seq, const struct event *event)
 
 /* ---- the thread ---- */
 
-/* One commit of whatever is due; ERR_NOT_FOUND when nothing is. */
-static enum err
-turn(struct counts *counts, int64_t now_us)
+enum err
+counts_fold_once(struct counts *counts, int64_t now_us)
 {
     enum err err = counts->state_saved ? ERR_NOT_FOUND : count_commit(counts, &counts->state);
 
@@ -79,7 +78,7 @@ counts_fold(struct counts *counts, int64_t now_us)
 
     ASSERT(!counts->has_thread);
     do {
-        err = turn(counts, now_us);
+        err = counts_fold_once(counts, now_us);
     } while (err == ERR_OK);
     return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
@@ -135,7 +134,7 @@ counts_main(void *arg)
         enum err err;
 
         do {
-            err = turn(counts, clock_wall_us(counts->config.clock));
+            err = counts_fold_once(counts, clock_wall_us(counts->config.clock));
         } while (err == ERR_OK);
         wait_ms = FOLD_WAIT_MS;
         if (err != ERR_NOT_FOUND) {

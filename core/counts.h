@@ -97,6 +97,9 @@ MUST_CHECK enum err counts_add(struct counts *counts, uint64_t seq, const struct
  */
 MUST_CHECK enum err counts_fold(struct counts *counts, int64_t now_us);
 
+/* One commit of that; ERR_NOT_FOUND when nothing is due. */
+MUST_CHECK enum err counts_fold_once(struct counts *counts, int64_t now_us);
+
 /* Starts the engine's thread; the store must take changes by now. */
 MUST_CHECK enum err counts_start(struct counts *counts);
 

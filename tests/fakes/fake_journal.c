@@ -681,6 +681,7 @@ fake_journal_free(struct fake_journal *fake)
     free(fake->records);
     free(fake->keys);
     fake_history_clear(&fake->history);
+    count_changes_free(&fake->removals);
     (void)pthread_cond_destroy(&fake->changed);
     (void)pthread_mutex_destroy(&fake->mutex);
     free(fake);
