@@ -15,11 +15,13 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/ticker.h"
+#include "core/archive.h"
 #include "core/log.h"
 #include "core/replicator.h"
 #include "core/slices.h"
 #include "core/slo.h"
 #include "http/server.h"
+#include "storage/mysql_archive.h"
 #include "storage/mysql_sink.h"
 #include "wal/wal.h"
 
@@ -43,6 +45,7 @@ struct app {
     struct replicator *replicators[JOURNAL_PARTITIONS_MAX];
     uint32_t replicator_count;
     struct ticker *ticker;
+    struct archive *archive;
     struct tenants *tenants;
     struct server *server;
 };
@@ -224,6 +227,26 @@ start_ticker(struct app *app)
     return ticker_start(&app->ticker, &config);
 }
 
+static enum err
+start_archive(struct app *app)
+{
+    struct archive_store store;
+    enum err err;
+
+    if (!options_has_db(&app->options)) {
+        return archive_new(&app->archive, wal_journal(app->wal), NULL);
+    }
+    err = mysql_archive_new(&store, &app->mysql);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = archive_new(&app->archive, wal_journal(app->wal), &store);
+    if (err != ERR_OK) {
+        store.ops->close(store.self);
+    }
+    return err;
+}
+
 static uint32_t
 http_threads(const struct options *options)
 {
@@ -264,6 +287,7 @@ start_http(struct app *app)
         .slices = app->slices,
         .slo = &app->slo,
         .clock = app->clock,
+        .archive = app->archive,
         .tenants = app->tenants,
         .replicators = app->replicators,
         .replicator_count = app->replicator_count,
@@ -424,6 +448,7 @@ static void
 release(struct app *app)
 {
     server_close(app->server);
+    archive_free(app->archive);
     for (uint32_t i = 0; i < app->replicator_count; i++) {
         replicator_free(app->replicators[i]);
     }
@@ -466,6 +491,9 @@ command_serve(int argc, char **argv)
     }
     if (err == ERR_OK) {
         err = start_ticker(&app);
+    }
+    if (err == ERR_OK) {
+        err = start_archive(&app);
     }
     if (err == ERR_OK) {
         err = start_http(&app);

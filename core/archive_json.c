@@ -198,6 +198,6 @@ archive_page_json(const struct archive_answer *answer, struct buffer *out)
     buffer_append_text(out, ",\"pending\":");
     buffer_append_u64(out, answer->pending_events);
     buffer_append_text(out, ",\"degraded\":");
-    buffer_append_text(out, page->degraded || answer->degraded ? "true" : "false");
+    buffer_append_text(out, page->degraded ? "true" : "false");
     buffer_append_text(out, "}\n");
 }

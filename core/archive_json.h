@@ -36,7 +36,6 @@ struct archive_answer {
     const struct archive_page *page;
     int64_t now_us;
     uint64_t pending_events;
-    bool degraded; /* beside the page's own */
 };
 
 /* Appends the answer's body. */

@@ -9,6 +9,7 @@
 #ifndef SLUICE_HTTP_SERVER_H
 #define SLUICE_HTTP_SERVER_H
 
+#include "core/archive.h"
 #include "core/base.h"
 #include "core/clock.h"
 #include "core/err.h"
@@ -47,6 +48,7 @@ struct server_deps {
     struct slices *slices;
     const struct slo_config *slo;
     const struct clock *clock;
+    struct archive *archive; /* NULL: raw events cannot be read, 503 */
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */
     uint32_t replicator_count;
