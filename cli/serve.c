@@ -15,6 +15,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/ticker.h"
+#include "core/archive.h"
 #include "core/counts.h"
 #include "core/log.h"
 #include "core/objectives.h"
@@ -23,6 +24,7 @@
 #include "core/slo.h"
 #include "core/thresholds.h"
 #include "http/server.h"
+#include "storage/mysql_archive.h"
 #include "storage/mysql_objectives.h"
 #include "storage/mysql_sink.h"
 #include "wal/wal.h"
@@ -55,6 +57,7 @@ struct app {
     struct replicator *replicators[JOURNAL_PARTITIONS_MAX];
     uint32_t replicator_count;
     struct ticker *ticker;
+    struct archive *archive;
     struct tenants *tenants;
     struct server *server;
 };
@@ -329,6 +332,26 @@ start_ticker(struct app *app)
     return ticker_start(&app->ticker, &config);
 }
 
+static enum err
+start_archive(struct app *app)
+{
+    struct archive_store store;
+    enum err err;
+
+    if (!options_has_db(&app->options)) {
+        return archive_new(&app->archive, wal_journal(app->wal), NULL);
+    }
+    err = mysql_archive_new(&store, &app->mysql);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = archive_new(&app->archive, wal_journal(app->wal), &store);
+    if (err != ERR_OK) {
+        store.ops->close(store.self);
+    }
+    return err;
+}
+
 static uint32_t
 http_threads(const struct options *options)
 {
@@ -371,6 +394,7 @@ start_http(struct app *app)
         .counts = app->counts,
         .objectives = app->objectives,
         .clock = app->clock,
+        .archive = app->archive,
         .tenants = app->tenants,
         .replicators = app->replicators,
         .replicator_count = app->replicator_count,
@@ -532,6 +556,7 @@ static void
 release(struct app *app)
 {
     server_close(app->server);
+    archive_free(app->archive);
     for (uint32_t i = 0; i < app->replicator_count; i++) {
         replicator_free(app->replicators[i]);
     }
@@ -578,6 +603,9 @@ command_serve(int argc, char **argv)
     }
     if (err == ERR_OK) {
         err = start_ticker(&app);
+    }
+    if (err == ERR_OK) {
+        err = start_archive(&app);
     }
     if (err == ERR_OK) {
         err = start_http(&app);

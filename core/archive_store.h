@@ -14,6 +14,7 @@
 #include "core/journal.h"
 
 #define ARCHIVE_NO_TIME INT64_MAX
+#define ARCHIVE_DAY_US INT64_C(86400000000)
 
 /* Which events. Spans are borrowed for the call; data NULL: any. Bytes are compared, all of them.
  */
@@ -43,7 +44,7 @@ struct archive_position {
 /* < 0, 0, > 0 as A is before, at or after B in ascending order. */
 int archive_position_compare(const struct archive_position *a, const struct archive_position *b);
 
-/* A range of the order; rows come in that order. */
+/* The first LIMIT events of a range of the order; how they come does not matter. */
 struct archive_rows {
     struct archive_filter filter;
     bool name_padded; /* event_name stands for all names that differ by trailing spaces only */

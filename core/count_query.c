@@ -6,7 +6,7 @@
 
 #include "core/event.h"
 #include "core/json.h"
-#include "core/timestamp.h"
+#include "core/time_range.h"
 
 enum {
     TOLD_BYTES_MAX = 64 /* of a value in a sentence about it */
@@ -84,100 +84,22 @@ check_text(const struct count_params *params, struct buffer *problem)
     return ERR_OK;
 }
 
-/* ---- bounds ---- */
-
-/* Digits, perhaps with a minus before them. */
-static bool
-is_integer(struct span text)
-{
-    const size_t sign = text.len > 0 && text.data[0] == '-' ? 1 : 0;
-
-    for (size_t i = sign; i < text.len; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9') {
-            return false;
-        }
-    }
-    return text.len > sign;
-}
-
-static bool
-parse_seconds(struct span text, int64_t *us_out)
-{
-    const bool negative = text.data[0] == '-';
-    int64_t value = 0;
-
-    for (size_t i = negative ? 1 : 0; i < text.len; i++) {
-        value = value * 10 + (text.data[i] - '0');
-        if (value > TIMESTAMP_MAX_US / second_us) {
-            return false;
-        }
-    }
-    value = negative ? -value : value;
-    *us_out = value * second_us;
-    return *us_out >= TIMESTAMP_MIN_US;
-}
-
-/*
- * In a query '+' stands for a space, so an offset east of UTC that was not encoded comes with one.
- * RFC 3339 has none, so nothing else can be meant.
- */
-static enum err
-parse_date_time(struct span text, int64_t *us_out)
-{
-    char mended[64];
-    const size_t sign_at = text.len - (sizeof("+00:00") - 1);
-
-    if (text.len < sizeof("+00:00") || text.len > sizeof(mended)) {
-        return ERR_INVALID;
-    }
-    memcpy(mended, text.data, text.len);
-    if (mended[sign_at] == ' ') {
-        mended[sign_at] = '+';
-    }
-    return timestamp_parse((struct span){mended, text.len}, us_out);
-}
-
-static enum err
-parse_bound(const char *name, struct span text, bool *epoch, int64_t *us_out,
-            struct buffer *problem)
-{
-    *epoch = is_integer(text);
-    if (*epoch && !parse_seconds(text, us_out)) {
-        buffer_printf(problem, "%s must be epoch seconds within the years 0001 to 9999", name);
-        return ERR_INVALID;
-    }
-    if (!*epoch && parse_date_time(text, us_out) != ERR_OK) {
-        buffer_printf(problem, "%s must be RFC3339", name);
-        return ERR_INVALID;
-    }
-    return ERR_OK;
-}
-
 static enum err
 parse_bounds(const struct count_params *params, struct count_query *query, struct buffer *problem)
 {
-    bool to_is_epoch;
+    struct time_range range;
+    enum err err = time_range_parse(params->from, params->to, &range, problem);
 
+    if (err != ERR_OK) {
+        return err;
+    }
     query->from_text = params->from;
     query->to_text = params->to;
-    if (parse_bound("from", params->from, &query->epoch, &query->from_us, problem) != ERR_OK ||
-        parse_bound("to", params->to, &to_is_epoch, &query->to_us, problem) != ERR_OK) {
-        return ERR_INVALID;
-    }
-    if (query->epoch != to_is_epoch) {
-        return refuse(problem, "from and to must both be RFC3339 or both be epoch seconds");
-    }
-    if (!query->epoch && query->from_us >= query->to_us) {
-        return refuse(problem, "from must be < to");
-    }
-    if (query->epoch && query->from_us > query->to_us) {
-        return refuse(problem, "from timestamp must be less than or equal to to timestamp");
-    }
-    query->to_us += query->epoch ? second_us : 0;
+    query->epoch = range.epoch;
+    query->from_us = range.from_us;
+    query->to_us = range.to_us;
     return ERR_OK;
 }
-
-/* ---- the rest ---- */
 
 static enum err
 parse_group(struct span text, struct count_query *query, struct buffer *problem)

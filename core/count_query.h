@@ -2,11 +2,11 @@
  * count_query.h - what a count asks for: parameters as they came to a checked question, or a
  * refusal.
  *
- *   event_name, from, to   required
- *   from, to     both RFC 3339: [from, to), from before to; or both whole seconds since 1970: all
- * of both seconds and what lies between, from not after to group_by     channel, campaign_id,
- * user_id; minute, hour, day, week, month: then the range is bounded tz           the IANA zone
- * whose clock makes the buckets of time; UTC limit        at most so many groups, after ordering
+ *   event_name, from, to   required; the bounds as time_range.h reads them
+ *   group_by     channel, campaign_id, user_id; or minute, hour, day, week, month, for which the
+ *                range is bounded
+ *   tz           the IANA zone whose clock makes the buckets of time; UTC
+ *   limit        at most so many groups, after ordering
  *   order        asc or desc: values by their count (desc), buckets by time (asc)
  *   fill         zero: buckets of time without an event are there too
  *   format       json or csv

@@ -93,3 +93,28 @@ batch_part(const struct batch *batch, size_t first, size_t count)
         first + count == batch->count ? batch->to_seq : batch->events[first + count - 1].seq;
     return part;
 }
+
+uint64_t
+journal_scan_first(const struct journal_scan *scan, uint64_t seq, uint32_t partitions)
+{
+    uint64_t lowest = UINT64_MAX;
+
+    if (scan->after == NULL) {
+        return seq;
+    }
+    for (uint32_t p = 0; p < partitions; p++) {
+        lowest = scan->after[p] < lowest ? scan->after[p] : lowest;
+    }
+    if (seq <= lowest) {
+        seq = lowest + 1;
+    }
+    for (;;) {
+        const uint64_t after = scan->after[journal_partition_of(seq, partitions)];
+        const uint64_t stripe_end = seq + (JOURNAL_STRIPE - 1) - (seq - 1) % JOURNAL_STRIPE;
+
+        if (seq > after) {
+            return seq;
+        }
+        seq = (after < stripe_end ? after : stripe_end) + 1;
+    }
+}

@@ -1,9 +1,12 @@
 /*
  * A TZif file, big-endian throughout:
  *
- *   header   "TZif", version '2' or later, 15 bytes; counts of 4 bytes each: isut, isstd, leap,
- * time, type, char block    of version 1, with times of 4 bytes; passed over header   the same
- * again block    time * 8 bytes: instants of change, ascending time * 1: the type that begins there
+ *   header   "TZif", version '2' or later, 15 bytes; six counts of 4 bytes each: isut, isstd,
+ *            leap, time, type, char
+ *   block    of version 1, with times of 4 bytes; passed over
+ *   header   the same again
+ *   block    time * 8 bytes: instants of change, ascending
+ *            time * 1: the type that begins there
  *            type * 6: offset (4), is daylight saving (1), where its designation begins (1)
  *            char * 1: designations; leap * 12: leap seconds; isstd * 1; isut * 1
  *   footer   newline, a POSIX TZ rule or nothing, newline

@@ -336,6 +336,7 @@ void handle_objective_create(struct exchange *exchange);
 void handle_objective_get(struct exchange *exchange);
 void handle_objective_put(struct exchange *exchange);
 void handle_objective_delete(struct exchange *exchange);
+void handle_events(struct exchange *exchange);
 void handle_dashboard(struct exchange *exchange);
 void handle_openapi(struct exchange *exchange);
 void handle_docs(struct exchange *exchange);

@@ -10,6 +10,7 @@
 
 const struct route ROUTES[] = {
     {METHOD_POST, "/events", AUTH_TENANT, BODY_EVENT, handle_ingest, DECODE_EVENTS},
+    {METHOD_GET, "/events", AUTH_TENANT, BODY_NONE, handle_events, 0},
     {METHOD_POST, "/events/bulk", AUTH_TENANT, BODY_BULK, handle_bulk, 0},
     {METHOD_POST, "/ingest", AUTH_TENANT, BODY_EVENT, handle_ingest, DECODE_INGEST},
     {METHOD_GET, "/health", AUTH_NONE, BODY_NONE, handle_health, 0},

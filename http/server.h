@@ -51,8 +51,8 @@ struct server_deps {
     const struct slo_config *slo;  /* of services without definitions */
     struct objectives *objectives; /* the definitions; NULL: there are none, nor can be */
     struct counts *counts;         /* NULL: the routes of counts are 404 */
-    struct archive *archive;       /* for counts by user; NULL likewise */
     const struct clock *clock;
+    struct archive *archive; /* NULL: no raw events, 503, and no counts */
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */
     uint32_t replicator_count;
