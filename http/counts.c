@@ -7,8 +7,6 @@
 #include "core/count_answer.h"
 #include "http/internal.h"
 
-#define NO_SUCH_FIGURES "this server keeps no counts"
-
 bool
 counts_asked(const struct request *request)
 {
@@ -218,7 +216,7 @@ keeps_counts(struct exchange *exchange)
     const struct server_deps *deps = &exchange->loop->server->deps;
 
     if (deps->counts == NULL || deps->archive == NULL) {
-        exchange_problem(exchange, PROBLEM_NOT_FOUND, NO_SUCH_FIGURES);
+        exchange_problem(exchange, PROBLEM_BACKPRESSURE, "this server keeps no counts");
         return false;
     }
     return true;

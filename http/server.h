@@ -50,7 +50,7 @@ struct server_deps {
     struct slices *slices;
     const struct slo_config *slo;  /* of services without definitions */
     struct objectives *objectives; /* the definitions; NULL: there are none, nor can be */
-    struct counts *counts;         /* NULL: the routes of counts are 404 */
+    struct counts *counts;         /* NULL: no counts, 503 */
     const struct clock *clock;
     struct archive *archive; /* NULL: no raw events, 503, and no counts */
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import urllib.parse
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -60,6 +61,12 @@ class Document:
             for method in METHODS:
                 if method in item:
                     yield method.upper(), path, item[method]
+
+    def required_query(self, path):
+        """What a GET must be asked with, from the examples."""
+        parameters = map(self.follow, self.root["paths"][path]["get"].get("parameters", []))
+        needed = [(p["name"], p["example"]) for p in parameters if p["in"] == "query" and p.get("required")]
+        return "?" + urllib.parse.urlencode(needed) if needed else ""
 
     def faults(self, value, schema, at="body"):
         """What is wrong with VALUE, as a list of sentences."""
@@ -287,10 +294,12 @@ class OpenApi(runner.Drill):
             client.post("/ingest", GOOD_EVENT)
             self.expect(document, "PUT", "/slo/objectives/{id}", client.request("PUT", "/slo/objectives/one", OBJECTIVE), 201)
             for path in gets:
-                answer = client.get(target_of(path), headers=[("X-Request-ID", "mine-1")])
+                target = target_of(path)
+                target += "" if "?" in target else document.required_query(path)
+                answer = client.get(target, headers=[("X-Request-ID", "mine-1")])
                 self.expect(document, "GET", path, answer, 200)
                 self.assertEqual(answer.header("x-request-id"), "mine-1")
-                head = client.request("HEAD", target_of(path))
+                head = client.request("HEAD", target)
                 self.assertEqual((head.status, head.body), (200, b""))
                 self.assertEqual(head.header("content-type"), answer.header("content-type"))
             self.expect(document, "GET", "/health", client.get("/health", [("Accept", "text/plain")]), 200)
