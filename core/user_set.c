@@ -2,9 +2,11 @@
  * user_set.c - distinct users. All integers little-endian:
  *
  *   0  u8   version = 1
- *   1  u8   kind: 0 exact, 1 sketch
+ *   1  u8   kind: 0 exact, 1 sketch, 2 thin sketch
  *   2  exact:  u16 count (at most USER_SET_EXACT_MAX), then the hashes, u64 each, ascending
  *      sketch: 65536 registers of one byte, each at most RANK_MAX
+ *      thin:   u16 count (at most THIN_MAX), then per register that is not 0, ascending, u16 which
+ *              and u8 its content; a sketch has this form whenever it is the shorter one
  *
  * The sketch: the low 16 bits of a hash choose the register, which keeps the largest rank (position
  * of the lowest set bit) of the other 48. The estimator is that of O. Ertl, "New cardinality
@@ -22,8 +24,11 @@ enum {
     SET_VERSION = 1,
     KIND_EXACT = 0,
     KIND_SKETCH = 1,
+    KIND_THIN = 2,
     HEADER_SIZE = 2,
     EXACT_HEADER_SIZE = HEADER_SIZE + 2,
+    THIN_ENTRY_SIZE = 3,
+    THIN_MAX = (USER_SET_REGISTERS - 2) / THIN_ENTRY_SIZE,
     TABLE_SIZE_FIRST = 16,
     RANK_BITS = 64 - USER_SET_REGISTER_BITS,
     RANK_MAX = RANK_BITS + 1,
@@ -308,13 +313,43 @@ encode_exact(const struct user_set *set, struct buffer *out)
     free(sorted);
 }
 
+/* False when the long form is the shorter one. */
+static bool
+encode_thin(const struct user_set *set, struct buffer *out)
+{
+    size_t start = out->len;
+    size_t count = 0;
+    uint8_t raw[THIN_ENTRY_SIZE];
+
+    for (size_t i = 0; i < USER_SET_REGISTERS; i++) {
+        count += set->registers[i] != 0 ? 1 : 0;
+    }
+    if (count > THIN_MAX || buffer_reserve(out, 3 + count * THIN_ENTRY_SIZE) != ERR_OK) {
+        return count <= THIN_MAX;
+    }
+    buffer_append_char(out, KIND_THIN);
+    put_u16(raw, narrow_u16(count));
+    buffer_append(out, raw, 2);
+    for (size_t i = 0; i < USER_SET_REGISTERS; i++) {
+        if (set->registers[i] != 0) {
+            put_u16(raw, narrow_u16(i));
+            raw[2] = set->registers[i];
+            buffer_append(out, raw, sizeof(raw));
+        }
+    }
+    ASSERT(out->len == start + 3 + count * THIN_ENTRY_SIZE);
+    return true;
+}
+
 void
 user_set_encode(const struct user_set *set, struct buffer *out)
 {
     buffer_append_char(out, SET_VERSION);
     if (set->registers != NULL) {
-        buffer_append_char(out, KIND_SKETCH);
-        buffer_append(out, set->registers, USER_SET_REGISTERS);
+        if (!encode_thin(set, out)) {
+            buffer_append_char(out, KIND_SKETCH);
+            buffer_append(out, set->registers, USER_SET_REGISTERS);
+        }
         return;
     }
     buffer_append_char(out, KIND_EXACT);
@@ -366,6 +401,42 @@ decode_sketch(const uint8_t *raw, size_t len, struct user_set *into)
     return highest > RANK_MAX ? ERR_CORRUPT : union_registers(into, raw + HEADER_SIZE);
 }
 
+static enum err
+decode_thin(const uint8_t *raw, size_t len, struct user_set *into)
+{
+    const uint8_t *at = raw + EXACT_HEADER_SIZE;
+    int32_t previous = -1;
+    size_t count;
+    enum err err;
+
+    if (len < EXACT_HEADER_SIZE) {
+        return ERR_CORRUPT;
+    }
+    count = get_u16(raw + HEADER_SIZE);
+    if (count > THIN_MAX || len != EXACT_HEADER_SIZE + count * THIN_ENTRY_SIZE) {
+        return ERR_CORRUPT;
+    }
+    for (size_t i = 0; i < count; i++, at += THIN_ENTRY_SIZE) {
+        int32_t which = get_u16(at);
+
+        if (which <= previous || at[2] == 0 || at[2] > RANK_MAX) {
+            return ERR_CORRUPT;
+        }
+        previous = which;
+    }
+    err = become_sketch(into);
+    if (err != ERR_OK) {
+        return err;
+    }
+    at = raw + EXACT_HEADER_SIZE;
+    for (size_t i = 0; i < count; i++, at += THIN_ENTRY_SIZE) {
+        uint8_t *own = &into->registers[get_u16(at)];
+
+        *own = at[2] > *own ? at[2] : *own;
+    }
+    return ERR_OK;
+}
+
 enum err
 user_set_decode_union(struct span bytes, struct user_set *into)
 {
@@ -382,6 +453,8 @@ user_set_decode_union(struct span bytes, struct user_set *into)
         return decode_exact(raw, bytes.len, into);
     case KIND_SKETCH:
         return decode_sketch(raw, bytes.len, into);
+    case KIND_THIN:
+        return decode_thin(raw, bytes.len, into);
     default:
         return ERR_CORRUPT;
     }

@@ -17,7 +17,7 @@
 #include "core/err.h"
 
 enum {
-    USER_SET_EXACT_MAX = 8192,
+    USER_SET_EXACT_MAX = 1024,
     USER_SET_REGISTER_BITS = 16,
     USER_SET_REGISTERS = 1 << USER_SET_REGISTER_BITS,
 };

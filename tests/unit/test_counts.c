@@ -50,6 +50,16 @@ text_of(const char *what, uint32_t number, char out[32])
     return out;
 }
 
+static uint32_t
+number_of(struct span text)
+{
+    char copy[32] = {0};
+
+    assert_true(text.len < sizeof(copy));
+    memcpy(copy, text.data, text.len);
+    return (uint32_t)strtoul(strchr(copy, '-') + 1, NULL, 10);
+}
+
 static struct event
 event_of(const struct model_event *model, char texts[4][32])
 {
@@ -253,20 +263,15 @@ check_value(void *arg, struct span value, const struct counts_sum *sum)
     struct checking *checking = arg;
     struct fixture *f = checking->f;
     struct user_set users = {0};
+    uint32_t number = value.data == NULL ? 0 : number_of(value);
     uint64_t total = 0;
 
     for (size_t i = 0; i < f->len; i++) {
         const struct model_event *event = &f->events[i];
         bool by_channel = checking->dimension == COUNTS_BY_CHANNEL;
-        uint32_t number = by_channel ? event->channel : event->campaign;
-        char text[32];
-        struct span own = {NULL, 0};
 
-        if (number != 0) {
-            own = span_of(text_of(by_channel ? "channel" : "campaign", number, text));
-        }
-        if (matches(event, &checking->wanted) && (own.data == NULL) == (value.data == NULL) &&
-            span_equal(own, value)) {
+        if (matches(event, &checking->wanted) &&
+            (by_channel ? event->channel : event->campaign) == number) {
             total++;
             if (event->user != 0) {
                 char user[32];
@@ -313,9 +318,7 @@ check_name(void *arg, struct span name, uint64_t total, int64_t last_us)
     int64_t last = INT64_MIN;
 
     for (size_t i = 0; i < f->len; i++) {
-        char text[32];
-
-        if (span_equal(name, span_of(text_of("name", f->events[i].name, text)))) {
+        if (f->events[i].name == number_of(name)) {
             expected += f->events[i].removed ? 0 : 1;
             last = f->events[i].us > last ? f->events[i].us : last;
         }
@@ -564,12 +567,13 @@ campaigns_beyond_the_limit_count_as_others_and_the_totals_stay_exact(void **stat
         uint64_t others = 0;
 
         for (uint32_t i = 1; round == 0 && i <= 2000; i++) {
-            add(f, (struct model_event){.us = NOW - HOUR, .name = 1, .campaign = i, .user = i});
+            add(f, (struct model_event){
+                       .us = NOW - HOUR, .name = 1, .campaign = i, .user = i % 1000 + 1});
         }
         assert_int_equal(counts_view_open(f->counts, &view), ERR_OK);
         assert_int_equal(counts_view_sum(view, &filter, NOW - DAY, NOW, &sum), ERR_OK);
         assert_int_equal(sum.total, 2000);
-        assert_int_equal(user_set_count(&sum.users), 2000);
+        assert_int_equal(user_set_count(&sum.users), 1000);
         assert_false(counts_view_degraded(view));
         counts_sum_clear(&sum);
         assert_int_equal(counts_view_each_value(view, &filter, COUNTS_BY_CAMPAIGN, NOW - DAY, NOW,

@@ -70,7 +70,7 @@ few_users_are_counted_exactly_however_often_they_come(void **state)
 static void
 many_users_are_estimated_within_the_stated_error(void **state)
 {
-    const uint64_t sizes[] = {8193, 10000, 20000, 50000, 100000, 200000, 500000, 1000000};
+    const uint64_t sizes[] = {1025, 3000, 8193, 20000, 50000, 100000, 200000, 500000, 1000000};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
@@ -106,8 +106,8 @@ the_standard_error_is_what_the_header_says(void **state)
 static void
 a_union_is_the_set_of_both(void **state)
 {
-    const uint64_t sizes[][2] = {{0, 0},    {10, 0},   {10, 20},      {8000, 8000},
-                                 {9000, 5}, {5, 9000}, {30000, 40000}};
+    const uint64_t sizes[][2] = {{0, 0},       {10, 0},   {10, 20},  {1000, 1000},  {1020, 5},
+                                 {8000, 8000}, {9000, 5}, {5, 9000}, {30000, 40000}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
@@ -139,7 +139,8 @@ a_union_is_the_set_of_both(void **state)
 static void
 a_set_comes_back_from_its_bytes(void **state)
 {
-    const uint64_t sizes[] = {0, 1, 100, USER_SET_EXACT_MAX, USER_SET_EXACT_MAX + 1, 100000};
+    const uint64_t sizes[] = {0,     1,     100,   USER_SET_EXACT_MAX, USER_SET_EXACT_MAX + 1, 9000,
+                              26000, 27000, 100000};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
@@ -174,7 +175,7 @@ bytes_that_are_not_a_set_are_refused_and_change_nothing(void **state)
     bytes.data[0] = 2;
     assert_int_equal(user_set_decode_union(buffer_span(&bytes), &into), ERR_FORMAT);
     bytes.data[0] = 1;
-    bytes.data[1] = 2;
+    bytes.data[1] = 3;
     assert_int_equal(user_set_decode_union(buffer_span(&bytes), &into), ERR_CORRUPT);
     bytes.data[1] = 0;
     memcpy(bytes.data + 4 + 8, bytes.data + 4, 8); /* the same user twice */
@@ -184,6 +185,18 @@ bytes_that_are_not_a_set_are_refused_and_change_nothing(void **state)
     buffer_free(&bytes);
     add_users(&set, 0, 9000);
     bytes = encoded(&set);
+    assert_int_equal(bytes.data[1], 2);
+    for (size_t len = 0; len < bytes.len; len += 7) {
+        assert_int_equal(user_set_decode_union((struct span){bytes.data, len}, &into), ERR_CORRUPT);
+    }
+    bytes.data[4 + 2] = 50; /* a rank that does not exist */
+    assert_int_equal(user_set_decode_union(buffer_span(&bytes), &into), ERR_CORRUPT);
+    memcpy(bytes.data + 4, bytes.data + 7, 3); /* the same register twice */
+    assert_int_equal(user_set_decode_union(buffer_span(&bytes), &into), ERR_CORRUPT);
+    buffer_free(&bytes);
+    add_users(&set, 0, 90000);
+    bytes = encoded(&set);
+    assert_int_equal(bytes.data[1], 1);
     bytes.data[1000] = 50;
     assert_int_equal(user_set_decode_union(buffer_span(&bytes), &into), ERR_CORRUPT);
     assert_int_equal(user_set_count(&into), 2);
