@@ -209,6 +209,8 @@ BAD = [
     ("POST", "/events/bulk?mode=partial&ids=0", b'[{"service":"s"}, {}]', (), 202, None),
     ("POST", "/events/bulk", b"{}", (("Content-Type", "image/png"),), 415, "unsupported_media_type"),
     ("GET", "/slo/status?service=%zz", b"", (), 400, "validation_error"),
+    ("GET", "/events?limit=0", b"", (), 400, "validation_error"),
+    ("GET", "/events?cursor=none", b"", (), 400, "validation_error"),
 ]
 
 
