@@ -415,7 +415,8 @@ read_once(struct reading *reading, const struct archive_store *store, bool any_l
 }
 
 /*
- * Reads all of it, once. A log that lacks what the snapshot's offsets say is not in the store has
+ * Reads all of it, once. A snapshot may be broken off by somebody, or be older than a table; the
+ * next one is not. A log that lacks what the snapshot's offsets say is not in the store has
  * either been trimmed since, then the next snapshot knows more; or the store went back in time
  * further than the log reaches, and what there is is the answer.
  */
@@ -441,7 +442,7 @@ read_all(const struct archive *archive, struct reading *reading)
         if (err == ERR_UNAVAILABLE) {
             break;
         }
-        if (err != ERR_NOT_FOUND) {
+        if (err != ERR_NOT_FOUND && (err != ERR_AGAIN || last)) {
             return err;
         }
     }

@@ -232,6 +232,10 @@ BAD = [
     ("POST", "/slo/objectives", b" " * 17000, (), 413, "body_too_large"),
     ("POST", "/slo/objectives", OBJECTIVE[:-1] + b',"id":"taken"}', (), 201, None),
     ("POST", "/slo/objectives", OBJECTIVE[:-1] + b',"id":"taken"}', (), 409, "conflict"),
+    ("GET", "/v1/counts", b"", (), 400, "validation_error"),
+    ("GET", "/metrics?group_by=hour", b"", (), 400, "validation_error"),
+    ("GET", "/events?limit=0", b"", (), 400, "validation_error"),
+    ("GET", "/events?cursor=none", b"", (), 400, "validation_error"),
 ]
 
 
