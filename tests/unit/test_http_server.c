@@ -767,7 +767,7 @@ each_refusal_has_its_code_and_ends_the_connection_only_when_it_must(void **state
         assert_true(body_has(&answer, "\"request_id\":\""));
         assert_string_equal(header(&answer, "Connection", value), REFUSALS[i].ends ? "close" : "");
         if (answer.status == 405) {
-            assert_string_equal(header(&answer, "Allow", value), "POST, OPTIONS");
+            assert_string_equal(header(&answer, "Allow", value), "GET, HEAD, POST, OPTIONS");
         }
         if (REFUSALS[i].ends) {
             assert_ends(client, &answer);
