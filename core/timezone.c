@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -572,8 +573,8 @@ enum err
 timezone_load(const char *dir, struct span name, struct time_zone **out)
 {
     char path[256];
-    const size_t dir_len = strlen(dir);
     enum err err;
+    int len;
     int fd;
 
     if (span_is(name, "UTC")) {
@@ -588,11 +589,9 @@ timezone_load(const char *dir, struct span name, struct time_zone **out)
     if (!is_safe_name(name)) {
         return ERR_NOT_FOUND;
     }
-    ASSERT(dir_len + 1 + name.len < sizeof(path));
-    memcpy(path, dir, dir_len);
-    path[dir_len] = '/';
-    memcpy(path + dir_len + 1, name.data, name.len);
-    path[dir_len + 1 + name.len] = '\0';
+    len = snprintf(path, sizeof(path), "%s/%.*s", dir, (int)name.len, name.data);
+    ASSERT(len > 0);
+    ASSERT((size_t)len < sizeof(path)); /* DIR is not a client's */
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND : ERR_IO;
