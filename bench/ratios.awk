@@ -49,6 +49,8 @@ function row(text, a, b, goal, bound,    ratio, verdict) {
     }
     if (value["load"] == "log") {
         what = "log " value["server"] " " value["group"]
+    } else if (value["load"] == "counts") {
+        what = "counts " value["work"] " " value["group_by"] (value["tail"] > 0 ? " tail" : "")
     } else if (value["load"] == "bulk" || value["load"] == "reading") {
         what = value["load"] " " value["server"] " " value["work"]
     } else {
@@ -63,6 +65,7 @@ function row(text, a, b, goal, bound,    ratio, verdict) {
     }
     keep(what, "req_s")
     keep(what, "events_s")
+    keep(what, "ns_event")
     keep(what, "p50_us")
     keep(what, "p99_us")
     keep(what, "p999_us")
@@ -93,6 +96,13 @@ END {
     row("the same beside 1000000", median("bulk sluice ", "events_s"), 1000000, "at least", 1)
     row("NDJSON decoded and encoded on one core, events/s, beside 1000000",
         median("reading sluice encode", "events_s"), 1000000, "at least", 1)
+    split("channel day hour campaign", questions, " ")
+    for (i = 1; i <= 4; i++) {
+        row("30 days of 10 M events by " questions[i] ", us, beside 50000",
+            median("counts query " questions[i] " tail", "p50_us"), 50000, "below", 1)
+    }
+    row("counting an event on the committer's thread, ns, beside 150",
+        median("counts add ", "ns_event"), 150, "below", 1)
     split("1 64 256 1024", groups, " ")
     for (i = 1; i <= 4; i++) {
         row("log alone, events/s in groups of " groups[i] ", beside a bare LMDB",

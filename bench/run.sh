@@ -292,6 +292,16 @@ run_wal() { # ROUND
     done <<<"$output"
 }
 
+run_counts() {
+    local line output
+    mkdir "$work/log"
+    output=$(timeout --foreground 300 "$built/bench/bench_counts" "$work/log")
+    rm -rf "$work/log"
+    while read -r line; do
+        emit "round=1 load=counts ${line#counts }"
+    done <<<"$output"
+}
+
 # ---- the whole ----
 
 describe_machine() {
@@ -340,6 +350,7 @@ describe_machine
 
 run_wal 1
 run_bulk_reading 1
+run_counts
 start_nginx
 start_redis
 for ((round = 1; round <= rounds; round++)); do

@@ -465,6 +465,11 @@ count_chunk_count(struct span value, size_t *count_out)
     if ((value.len - 1) % COUNT_ENTRY_SIZE != 0) {
         return ERR_CORRUPT;
     }
+    for (size_t at = 1; at < value.len; at += COUNT_ENTRY_SIZE) {
+        if (get_u32((const uint8_t *)value.data + at) >= MINUTE_US) {
+            return ERR_CORRUPT;
+        }
+    }
     *count_out = (value.len - 1) / COUNT_ENTRY_SIZE;
     return ERR_OK;
 }

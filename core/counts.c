@@ -17,7 +17,7 @@
 
 enum {
     FOLD_EVENTS = 32768,  /* so many wake the thread */
-    FOLD_WAIT_MS = 500,   /* and fewer wait so long */
+    FOLD_WAIT_MS = 1000,  /* and fewer wait so long */
     RETRY_WAIT_MS = 1000, /* after a refusal */
     WAKE_EVERY = 4096,
 };
@@ -51,6 +51,21 @@ counts_add(struct counts *counts, uint64_t seq, const struct event *event)
 
 /* ---- the thread ---- */
 
+/* What else there is to do than to fold; answers as counts_fold_once(). */
+static enum err
+tidy_once(struct counts *counts, int64_t now_us)
+{
+    enum err err = count_fold_removals(counts, now_us);
+
+    if (err == ERR_NOT_FOUND) {
+        err = count_drop_oldest(counts, now_us);
+    }
+    if (err == ERR_NOT_FOUND) {
+        err = count_rollup_due(counts, now_us);
+    }
+    return err;
+}
+
 enum err
 counts_fold_once(struct counts *counts, int64_t now_us)
 {
@@ -59,16 +74,7 @@ counts_fold_once(struct counts *counts, int64_t now_us)
     if (err == ERR_NOT_FOUND) {
         err = count_fold_tail(counts, now_us);
     }
-    if (err == ERR_NOT_FOUND) {
-        err = count_fold_removals(counts, now_us);
-    }
-    if (err == ERR_NOT_FOUND) {
-        err = count_drop_oldest(counts, now_us);
-    }
-    if (err == ERR_NOT_FOUND) {
-        err = count_rollup_due(counts, now_us);
-    }
-    return err;
+    return err == ERR_NOT_FOUND ? tidy_once(counts, now_us) : err;
 }
 
 enum err
@@ -83,6 +89,12 @@ counts_fold(struct counts *counts, int64_t now_us)
     return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
 
+static bool
+is_behind(struct counts *counts)
+{
+    return count_tail_last(&counts->tail) - counts->state.counted_seq >= FOLD_EVENTS;
+}
+
 /* False once the engine is to stop. */
 static bool
 wait_for_work(struct counts *counts, int wait_ms)
@@ -95,7 +107,7 @@ wait_for_work(struct counts *counts, int wait_ms)
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&counts->lock);
-    if (!counts->stopping) {
+    if (!counts->stopping && !is_behind(counts)) {
         (void)pthread_cond_timedwait(&counts->wake, &counts->lock, &until);
     }
     stopping = counts->stopping;
@@ -124,6 +136,27 @@ note_failure(enum err err)
     }
 }
 
+/*
+ * One fold of what there is, further ones only while much is left: under steady traffic there
+ * always is something, and a commit for each handful would cost the appends dearly.
+ */
+static enum err
+work(struct counts *counts)
+{
+    enum err err;
+
+    do {
+        err = count_fold_tail(counts, clock_wall_us(counts->config.clock));
+    } while (err == ERR_OK && is_behind(counts));
+    if (err != ERR_OK && err != ERR_NOT_FOUND) {
+        return err;
+    }
+    do {
+        err = tidy_once(counts, clock_wall_us(counts->config.clock));
+    } while (err == ERR_OK && !is_behind(counts));
+    return err;
+}
+
 static void *
 counts_main(void *arg)
 {
@@ -131,13 +164,10 @@ counts_main(void *arg)
     int wait_ms = FOLD_WAIT_MS;
 
     while (wait_for_work(counts, wait_ms)) {
-        enum err err;
+        enum err err = work(counts);
 
-        do {
-            err = counts_fold_once(counts, clock_wall_us(counts->config.clock));
-        } while (err == ERR_OK);
         wait_ms = FOLD_WAIT_MS;
-        if (err != ERR_NOT_FOUND) {
+        if (err != ERR_OK && err != ERR_NOT_FOUND) {
             if (!note_failure(err)) {
                 break;
             }

@@ -34,6 +34,9 @@ enum {
     RANK_MAX = RANK_BITS + 1,
 };
 
+/* Registers that no users ever filled can stand for any number, also for one beyond 64 bits. */
+#define ESTIMATE_MAX 1e18
+
 _Static_assert(USER_SET_EXACT_MAX <= UINT16_MAX, "the count of an exact set is 16 bits");
 
 uint64_t
@@ -259,6 +262,7 @@ user_set_count(const struct user_set *set)
 {
     const double m = USER_SET_REGISTERS;
     uint32_t counts[RANK_MAX + 1];
+    double estimate;
     double sum;
 
     if (set->registers == NULL) {
@@ -270,7 +274,8 @@ user_set_count(const struct user_set *set)
         sum = 0.5 * (sum + counts[rank]);
     }
     sum += m * sigma(counts[0] / m);
-    return (uint64_t)(m * m / (2 * log(2) * sum) + 0.5);
+    estimate = m * m / (2 * log(2) * sum) + 0.5;
+    return estimate < ESTIMATE_MAX ? (uint64_t)estimate : (uint64_t)ESTIMATE_MAX;
 }
 
 /* ---- bytes ---- */

@@ -6,6 +6,7 @@
  * w->config says by then. The threads are tested last, with nothing decided by timing: a hang ends
  * in SIGALRM.
  */
+#include "core/count_cell.h"
 #include "core/replicator.h"
 
 #include <fcntl.h>
@@ -326,6 +327,30 @@ assert_slices_are_history_and_pending(struct world *w)
     fake_history_clear(&found);
 }
 
+/* What is no row has been taken out of the counts, each once, however often it was sent. */
+static void
+assert_removals_are_what_is_no_row(struct world *w)
+{
+    struct span rest = buffer_span(&fake_journal_removals(w->journal)->bytes);
+    struct span key;
+    struct span value;
+    uint64_t removed = 0;
+
+    while (count_changes_next(&rest, &key, &value)) {
+        struct count_removal removal;
+        enum fake_kind kind;
+        uint64_t seq;
+
+        assert_true(count_parse_removal(key, &seq));
+        assert_int_equal(count_removal_decode(value, &removal), ERR_OK);
+        kind = fake_store_kind(w->store, journal_partition_of(seq, w->partitions), seq);
+        assert_true(kind == FAKE_DUPLICATE || kind == FAKE_DEAD);
+        removed++;
+    }
+    assert_int_equal(removed, fake_store_count(w->store, FAKE_DEAD) +
+                                  fake_store_count(w->store, FAKE_DUPLICATE));
+}
+
 /* Everything is in the store once, and all who keep sums agree. */
 static void
 assert_drained(struct world *w)
@@ -354,6 +379,7 @@ assert_drained(struct world *w)
     assert_true(fake_history_equal(&folded, &summed));
     assert_true(fake_history_equal(&folded, fake_journal_history(w->journal)));
     assert_slices_are_history_and_pending(w);
+    assert_removals_are_what_is_no_row(w);
     fake_history_clear(&folded);
     fake_history_clear(&summed);
 }
