@@ -114,7 +114,7 @@ move(struct fixture *f, uint64_t count, bool as_rows)
             fake_archive_store_put(f->store, journal->node_id, f->moved, &event);
         }
         fake_archive_store_set_offset(f->store, partition, f->moved);
-        assert_int_equal(journal->ops->advance(journal->self, partition, f->moved, &nothing),
+        assert_int_equal(journal->ops->advance(journal->self, partition, f->moved, &nothing, NULL),
                          ERR_OK);
     }
 }
