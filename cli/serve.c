@@ -15,12 +15,17 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/ticker.h"
+#include "core/archive.h"
 #include "core/counts.h"
 #include "core/log.h"
+#include "core/objectives.h"
 #include "core/replicator.h"
 #include "core/slices.h"
 #include "core/slo.h"
+#include "core/thresholds.h"
 #include "http/server.h"
+#include "storage/mysql_archive.h"
+#include "storage/mysql_objectives.h"
 #include "storage/mysql_sink.h"
 #include "wal/wal.h"
 
@@ -31,6 +36,7 @@ enum {
     WATCH_INTERVAL_MS = 100,
     TICK_INTERVAL_MS = 5000,
     IDLE_CHECK_MS = 2000,
+    PATH_SIZE = 4096,
 };
 
 #define COUNTS_BYTES_MAX (UINT64_C(2) << 30)
@@ -39,14 +45,19 @@ struct app {
     struct options options;
     const struct clock *clock;
     struct slo_config slo;
+    struct thresholds *thresholds;
     struct slices *slices;
     struct counts *counts;
+    struct mysql_objectives *objectives_store;
+    struct objectives *objectives;
+    char objectives_file[PATH_SIZE];
     struct wal *wal;
     struct mysql_config mysql;
     struct mysql_owner owner;
     struct replicator *replicators[JOURNAL_PARTITIONS_MAX];
     uint32_t replicator_count;
     struct ticker *ticker;
+    struct archive *archive;
     struct tenants *tenants;
     struct tls *tls; /* NULL: plain HTTP */
     struct server *server;
@@ -67,7 +78,7 @@ on_durable(void *self, const struct append_event *appended)
         log_error("counts.add_failed", LOG_U64("seq", appended->seq), LOG_ERR(err), LOG_END);
     }
     if (event_is_measured(&event)) {
-        err = slices_add_event(app->slices, &event, clock_wall_us(app->clock));
+        err = slices_add_event(app->slices, &event, appended->seq, clock_wall_us(app->clock));
         if (err != ERR_OK) {
             log_error("slices.add_failed", LOG_U64("seq", appended->seq), LOG_ERR(err), LOG_END);
         }
@@ -93,11 +104,10 @@ load_pending(void *self, uint64_t seq, const struct event *event)
 {
     struct app *app = self;
 
-    (void)seq;
     if (!event_is_measured(event)) {
         return ERR_OK;
     }
-    return slices_add_event(app->slices, event, clock_wall_us(app->clock));
+    return slices_add_event(app->slices, event, seq, clock_wall_us(app->clock));
 }
 
 static enum err
@@ -121,6 +131,7 @@ set_objectives(struct app *app)
         .type = SLO_AVAILABILITY,
         .target = options->slo_target,
         .window_minutes = window,
+        .min_bad_events = SLO_MIN_BAD_EVENTS_DEFAULT,
     };
     app->slo.objective[1] = (struct slo_objective){
         .id = "default-latency",
@@ -128,6 +139,7 @@ set_objectives(struct app *app)
         .target = options->slo_latency_target,
         .threshold_us = (uint32_t)(options->slo_latency_ms * 1000 + 0.5),
         .window_minutes = window,
+        .min_bad_events = SLO_MIN_BAD_EVENTS_DEFAULT,
     };
     app->slo.objective_count = 2;
     app->slo.future_us = (int64_t)options->max_future_skew_ms * 1000;
@@ -152,11 +164,58 @@ load_counts(struct app *app)
     return wal_each_after(app->wal, counts_counted(app->counts), load_uncounted, app);
 }
 
+/* Up to here every partition is in the database and noted to be. */
+static uint64_t
+settled_seq(void *arg)
+{
+    const struct app *app = arg;
+    struct journal *journal = wal_journal(app->wal);
+    uint64_t least = UINT64_MAX;
+
+    for (uint32_t p = 0; p < journal->partitions; p++) {
+        uint64_t seq = journal->ops->replicated_seq(journal->self, p);
+
+        least = seq < least ? seq : least;
+    }
+    return least;
+}
+
+/* The definitions of the local copy: in force before the first event is counted. */
+static enum err
+open_objectives(struct app *app)
+{
+    struct objectives_config config = {
+        .file = app->objectives_file,
+        .rules = slices_rules(app->slices),
+        .settled_seq = settled_seq,
+        .settled_arg = app,
+        .future_us = app->slo.future_us,
+        .clock = app->clock,
+    };
+
+    if (snprintf(app->objectives_file, sizeof(app->objectives_file), "%s/objectives",
+                 app->options.wal_dir) >= PATH_SIZE) {
+        return ERR_INVALID;
+    }
+    if (options_has_db(&app->options)) {
+        enum err err;
+
+        app->mysql = options_mysql(&app->options);
+        err = mysql_objectives_open(&app->objectives_store, &app->mysql,
+                                    wal_journal(app->wal)->node_id);
+        if (err != ERR_OK) {
+            return err;
+        }
+        config.store = mysql_objectives_store(app->objectives_store);
+    }
+    return objectives_open(&app->objectives, &config);
+}
+
 static enum err
 start_log(struct app *app)
 {
     const struct options *options = &app->options;
-    const struct slices_config slices = {
+    struct slices_config slices = {
         .rules = {.threshold_us = {app->slo.objective[1].threshold_us}, .threshold_count = 1},
         .series_max = SERIES_MAX,
         .retain_minutes = RETAIN_MINUTES,
@@ -172,10 +231,17 @@ start_log(struct app *app)
         .clock = app->clock,
         .observer = {on_durable, app},
     };
-    enum err err = slices_new(&app->slices, &slices);
+    enum err err = thresholds_new(&app->thresholds);
 
     if (err == ERR_OK) {
+        slices.rules.by_service = app->thresholds;
+        err = slices_new(&app->slices, &slices);
+    }
+    if (err == ERR_OK) {
         err = wal_open(&app->wal, &wal);
+    }
+    if (err == ERR_OK) {
+        err = open_objectives(app);
     }
     if (err == ERR_OK) {
         err = wal_each_slice(app->wal, load_slice, app);
@@ -237,7 +303,6 @@ start_replicators(struct app *app)
                  LOG_END);
         return ERR_OK;
     }
-    app->mysql = options_mysql(options);
     if (app->mysql.tls == MYSQL_TLS_REQUIRED && app->mysql.tls_ca == NULL) {
         log_warn("serve.database_not_verified",
                  LOG_STR("hint", "encrypted, but with whom is not checked; add ca=FILE to DB_URL"),
@@ -263,6 +328,7 @@ start_ticker(struct app *app)
 {
     struct ticker_config config = {
         .slices = app->slices,
+        .objectives = app->objectives,
         .clock = app->clock,
         .mysql = options_has_db(&app->options) ? &app->mysql : NULL,
         .interval_ms = TICK_INTERVAL_MS,
@@ -270,6 +336,26 @@ start_ticker(struct app *app)
 
     memcpy(config.node_id, wal_journal(app->wal)->node_id, sizeof(config.node_id));
     return ticker_start(&app->ticker, &config);
+}
+
+static enum err
+start_archive(struct app *app)
+{
+    struct archive_store store;
+    enum err err;
+
+    if (!options_has_db(&app->options)) {
+        return archive_new(&app->archive, wal_journal(app->wal), NULL);
+    }
+    err = mysql_archive_new(&store, &app->mysql);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = archive_new(&app->archive, wal_journal(app->wal), &store);
+    if (err != ERR_OK) {
+        store.ops->close(store.self);
+    }
+    return err;
 }
 
 static uint32_t
@@ -311,7 +397,10 @@ start_http(struct app *app)
         .journal = wal_journal(app->wal),
         .slices = app->slices,
         .slo = &app->slo,
+        .counts = app->counts,
+        .objectives = app->objectives,
         .clock = app->clock,
+        .archive = app->archive,
         .tenants = app->tenants,
         .tls = app->tls,
         .replicators = app->replicators,
@@ -519,12 +608,16 @@ static void
 release(struct app *app)
 {
     server_close(app->server);
+    archive_free(app->archive);
     for (uint32_t i = 0; i < app->replicator_count; i++) {
         replicator_free(app->replicators[i]);
     }
     counts_free(app->counts);
     wal_close(app->wal);
     slices_free(app->slices);
+    objectives_close(app->objectives);
+    mysql_objectives_close(app->objectives_store);
+    thresholds_free(app->thresholds);
     tenants_free(app->tenants);
     tls_close(app->tls);
     options_free(&app->options);
@@ -570,6 +663,9 @@ command_serve(int argc, char **argv)
     }
     if (err == ERR_OK) {
         err = start_ticker(&app);
+    }
+    if (err == ERR_OK) {
+        err = start_archive(&app);
     }
     if (err == ERR_OK) {
         err = start_http(&app);

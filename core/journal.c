@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "core/count_cell.h"
+#include "core/thresholds.h"
 
 uint64_t
 journal_partition_count(uint64_t seq, uint32_t partition, uint32_t partitions)
@@ -52,6 +53,7 @@ batch_fold(struct batch *batch, const struct slice_rules *rules)
     batch_unfold(batch);
     for (size_t i = 0; i < batch->count; i++) {
         const struct batch_event *item = &batch->events[i];
+        struct slice_rules own;
         enum err err;
 
         if (item->outcome != OUTCOME_STORED) {
@@ -61,7 +63,8 @@ batch_fold(struct batch *batch, const struct slice_rules *rules)
         if (!event_is_measured(&item->event)) {
             continue;
         }
-        err = slice_set_add_event(&batch->delta, &item->event, rules);
+        own = thresholds_of(rules, item->seq, item->event.tenant, item->event.service);
+        err = slice_set_add_event(&batch->delta, &item->event, &own);
         if (err != ERR_OK) {
             batch_unfold(batch);
             return err;
@@ -89,4 +92,29 @@ batch_part(const struct batch *batch, size_t first, size_t count)
     part.to_seq =
         first + count == batch->count ? batch->to_seq : batch->events[first + count - 1].seq;
     return part;
+}
+
+uint64_t
+journal_scan_first(const struct journal_scan *scan, uint64_t seq, uint32_t partitions)
+{
+    uint64_t lowest = UINT64_MAX;
+
+    if (scan->after == NULL) {
+        return seq;
+    }
+    for (uint32_t p = 0; p < partitions; p++) {
+        lowest = scan->after[p] < lowest ? scan->after[p] : lowest;
+    }
+    if (seq <= lowest) {
+        seq = lowest + 1;
+    }
+    for (;;) {
+        const uint64_t after = scan->after[journal_partition_of(seq, partitions)];
+        const uint64_t stripe_end = seq + (JOURNAL_STRIPE - 1) - (seq - 1) % JOURNAL_STRIPE;
+
+        if (seq > after) {
+            return seq;
+        }
+        seq = (after < stripe_end ? after : stripe_end) + 1;
+    }
 }

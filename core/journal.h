@@ -124,6 +124,21 @@ struct journal_stats {
     bool failed;
 };
 
+/* A run of records of all partitions, for readers that only look. */
+struct journal_scan {
+    uint64_t from_seq;     /* > 0 */
+    const uint64_t *after; /* per partition: records up to after[p] are left out; NULL: none are */
+    uint32_t records_max;  /* > 0: so many are walked over, then the read ends */
+};
+
+struct journal_scanned {
+    uint64_t next_seq; /* from where to go on */
+    uint64_t damaged;  /* records, or runs of them, that could not be read and were passed over */
+    bool done;         /* nothing durable is left */
+};
+
+typedef enum err journal_scan_fn(void *arg, uint64_t seq, const struct event *event);
+
 struct journal_ops {
     /*
      * Hands APPEND over. Any thread. On any error the caller still owns it:
@@ -151,6 +166,15 @@ struct journal_ops {
      */
     enum err (*read)(void *self, uint32_t partition, uint64_t after_seq,
                      const struct batch_limits *limits, struct batch *out);
+
+    /*
+     * Gives FN records in order, none of them twice, and ends its read before returning. FN runs
+     * inside of that read: it copies what it keeps, must not block nor call the journal; its first
+     * error ends the scan and is returned. ERR_NOT_FOUND, nothing given: the first record wanted
+     * has been trimmed. ERR_AGAIN too many reads are open; ERR_IO. Any thread.
+     */
+    enum err (*scan)(void *self, const struct journal_scan *scan, journal_scan_fn *fn, void *arg,
+                     struct journal_scanned *out);
 
     /* Last seq of PARTITION the journal knows to be in the sink. Any thread. */
     uint64_t (*replicated_seq)(void *self, uint32_t partition);
@@ -192,6 +216,9 @@ journal_partition_of(uint64_t seq, uint32_t partitions)
 {
     return (uint32_t)(((seq - 1) / JOURNAL_STRIPE) % partitions);
 }
+
+/* First seq from SEQ on that AFTER (as in journal_scan) does not leave out. */
+uint64_t journal_scan_first(const struct journal_scan *scan, uint64_t seq, uint32_t partitions);
 
 /* How many sequence numbers in [1, seq] belong to PARTITION. */
 uint64_t journal_partition_count(uint64_t seq, uint32_t partition, uint32_t partitions);

@@ -169,6 +169,24 @@ utf8_len(const uint8_t *at, const uint8_t *end)
     return 0;
 }
 
+bool
+json_is_utf8(struct span text)
+{
+    const uint8_t *at = (const uint8_t *)text.data;
+    size_t left = text.len;
+
+    while (left > 0) {
+        const size_t len = at[0] < 0x80 ? 1 : utf8_len(at, at + left);
+
+        if (len == 0) {
+            return false;
+        }
+        at += len;
+        left -= len;
+    }
+    return true;
+}
+
 static int
 hex_digit(uint8_t byte)
 {

@@ -109,4 +109,7 @@ MUST_CHECK enum err json_integer(struct span number, int64_t *out);
  */
 MUST_CHECK enum err json_double(struct span number, double *out);
 
+/* Whether TEXT is valid UTF-8 (Unicode table 3-7), as all strings must be that go into JSON. */
+bool json_is_utf8(struct span text);
+
 #endif

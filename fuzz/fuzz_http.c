@@ -52,6 +52,7 @@ look_at_head(struct run *run)
     struct request *request = &run->request;
     struct buffer value = BUFFER_EMPTY;
     uint32_t allowed;
+    size_t at = 0;
     bool facts[4];
 
     for (uint32_t i = 0; i < FIELD_COUNT; i++) {
@@ -60,6 +61,10 @@ look_at_head(struct run *run)
     mix_span(run, request_path(request));
     mix_span(run, request_trace_id(request));
     if (request_query(request, "service", &value) == ERR_OK) {
+        mix_span(run, buffer_span(&value));
+    }
+    buffer_clear(&value, SIZE_MAX);
+    while (request_query_next(request, &at, &value, &value) == ERR_OK) {
         mix_span(run, buffer_span(&value));
     }
     buffer_free(&value);

@@ -1,7 +1,6 @@
 /*
- * The routes that only read: health, readiness, metrics, SLO status, the dashboard and the docs.
+ * The routes that only read: health, readiness, metrics, the dashboard and the docs.
  */
-#include "core/slo_json.h"
 #include "http/dashboard.h"
 #include "http/docs.h"
 #include "http/internal.h"
@@ -160,7 +159,16 @@ compute_openmetrics(const struct exchange *exchange, struct buffer *page)
 void
 handle_metrics(struct exchange *exchange)
 {
-    if (openmetrics_wanted(request_field(&exchange->request, FIELD_ACCEPT))) {
+    /* A count is the tenant's own, though the figures of the server are open to all. */
+    if (exchange->route->detail == METRICS_OR_COUNTS && counts_asked(&exchange->request)) {
+        enum problem why = access_check(exchange, AUTH_TENANT);
+
+        if (why == PROBLEM_NONE) {
+            handle_counts(exchange);
+        } else {
+            exchange_problem(exchange, why, NULL);
+        }
+    } else if (openmetrics_wanted(request_field(&exchange->request, FIELD_ACCEPT))) {
         page_answer(exchange, compute_openmetrics, OPENMETRICS_TYPE);
     } else {
         page_answer(exchange, compute_metrics, "text/plain; version=0.0.4; charset=utf-8");
@@ -191,43 +199,4 @@ handle_openapi(struct exchange *exchange)
     exchange_answer(exchange, 200, openapi_type(form),
                     buffer_span(&exchange->loop->server->openapi.text[form]),
                     "Cache-Control: no-cache\r\n");
-}
-
-static void
-compute_slo_status(const struct exchange *exchange, struct buffer *page)
-{
-    const struct server *server = exchange->loop->server;
-    struct journal *journal = server->deps.journal;
-    struct slo_status_request request;
-    struct journal_stats stats;
-
-    memset(&stats, 0, sizeof(stats));
-    journal->ops->stats(journal->self, &stats);
-    request = (struct slo_status_request){
-        .slices = server->deps.slices,
-        .config = server->deps.slo,
-        .tenant = request_tenant(exchange),
-        .service =
-            exchange->scratch.len == 0 ? (struct span){NULL, 0} : buffer_span(&exchange->scratch),
-        .now_us = clock_wall_us(server->deps.clock),
-        .degraded = server_degraded(server),
-        .pending_events = stats.pending_events,
-    };
-    slo_status_json(&request, page);
-}
-
-void
-handle_slo_status(struct exchange *exchange)
-{
-    enum err err = request_query(&exchange->request, "service", &exchange->scratch);
-
-    if (err == ERR_INVALID) {
-        exchange_problem(exchange, PROBLEM_VALIDATION, "service is not a valid query value");
-        return;
-    }
-    if (err == ERR_NO_MEMORY) {
-        exchange_problem(exchange, PROBLEM_BACKPRESSURE, NULL);
-        return;
-    }
-    page_answer(exchange, compute_slo_status, "application/json");
 }

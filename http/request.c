@@ -556,6 +556,12 @@ origin_form(const struct request *request)
 }
 
 struct span
+request_target(const struct request *request)
+{
+    return slot_span(request, request->url);
+}
+
+struct span
 request_path(const struct request *request)
 {
     struct span target = origin_form(request);
@@ -608,29 +614,71 @@ append_decoded(struct buffer *out, struct span raw)
     return out->failed ? ERR_NO_MEMORY : ERR_OK;
 }
 
+/* What stands after the target's question mark. */
+static struct span
+query_of(const struct request *request)
+{
+    struct span target = origin_form(request);
+    const char *mark = target.len == 0 ? NULL : memchr(target.data, '?', target.len);
+
+    if (mark == NULL) {
+        return (struct span){NULL, 0};
+    }
+    return (struct span){mark + 1, target.len - (size_t)(mark + 1 - target.data)};
+}
+
+/* The member of QUERY at *AT, not decoded; moves *AT behind it. */
+static struct span
+take_member(struct span query, size_t *at)
+{
+    const char *begin = query.data + *at;
+    const size_t left = query.len - *at;
+    const char *end = memchr(begin, '&', left);
+    const size_t len = end == NULL ? left : (size_t)(end - begin);
+
+    *at += end == NULL ? len : len + 1;
+    return (struct span){begin, len};
+}
+
 enum err
 request_query(const struct request *request, const char *name, struct buffer *out)
 {
-    struct span rest = origin_form(request);
-    size_t name_len = strlen(name);
-    const char *mark = rest.len == 0 ? NULL : memchr(rest.data, '?', rest.len);
+    const struct span query = query_of(request);
+    const size_t name_len = strlen(name);
+    size_t at = 0;
 
-    if (mark == NULL) {
-        return ERR_NOT_FOUND;
-    }
-    rest.len -= (size_t)(mark + 1 - rest.data);
-    rest.data = mark + 1;
-    while (rest.len > 0) {
-        const char *end = memchr(rest.data, '&', rest.len);
-        size_t len = end == NULL ? rest.len : (size_t)(end - rest.data);
+    while (at < query.len) {
+        const struct span member = take_member(query, &at);
 
-        if (len > name_len && rest.data[name_len] == '=' &&
-            memcmp(rest.data, name, name_len) == 0) {
-            return append_decoded(out, (struct span){rest.data + name_len + 1, len - name_len - 1});
+        if (member.len > name_len && member.data[name_len] == '=' &&
+            memcmp(member.data, name, name_len) == 0) {
+            return append_decoded(
+                out, (struct span){member.data + name_len + 1, member.len - name_len - 1});
         }
-        len += end == NULL ? 0 : 1;
-        rest.data += len;
-        rest.len -= len;
+    }
+    return ERR_NOT_FOUND;
+}
+
+enum err
+request_query_next(const struct request *request, size_t *at, struct buffer *name,
+                   struct buffer *value)
+{
+    const struct span query = query_of(request);
+
+    while (*at < query.len) {
+        const struct span member = take_member(query, at);
+        const char *equals = member.len == 0 ? NULL : memchr(member.data, '=', member.len);
+        const size_t name_len = equals == NULL ? member.len : (size_t)(equals - member.data);
+        enum err err;
+
+        if (member.len == 0) {
+            continue;
+        }
+        err = append_decoded(name, (struct span){member.data, name_len});
+        if (err == ERR_OK && equals != NULL) {
+            err = append_decoded(value, (struct span){equals + 1, member.len - name_len - 1});
+        }
+        return err;
     }
     return ERR_NOT_FOUND;
 }

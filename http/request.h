@@ -165,12 +165,22 @@ bool request_field_repeated(const struct request *request, enum request_field fi
 /* The target's path, without query; absolute-form targets are reduced to it. Not decoded. */
 struct span request_path(const struct request *request);
 
+/* The target as it came, with its query. */
+struct span request_target(const struct request *request);
+
 /*
  * Finds NAME in the query and appends its decoded value to OUT. ERR_NOT_FOUND: not given;
  * ERR_INVALID: not decodable as percent-encoded bytes without NUL; ERR_NO_MEMORY.
  */
 MUST_CHECK enum err request_query(const struct request *request, const char *name,
                                   struct buffer *out);
+
+/*
+ * The query's next member, both sides decoded and appended to NAME and VALUE (empty without '=').
+ * *AT starts at 0. ERR_NOT_FOUND after the last; ERR_INVALID and ERR_NO_MEMORY as above.
+ */
+MUST_CHECK enum err request_query_next(const struct request *request, size_t *at,
+                                       struct buffer *name, struct buffer *value);
 
 struct span request_body(const struct request *request);
 

@@ -10,10 +10,13 @@
 #ifndef SLUICE_HTTP_SERVER_H
 #define SLUICE_HTTP_SERVER_H
 
+#include "core/archive.h"
 #include "core/base.h"
 #include "core/clock.h"
+#include "core/counts.h"
 #include "core/err.h"
 #include "core/journal.h"
+#include "core/objectives.h"
 #include "core/replicator.h"
 #include "core/slices.h"
 #include "core/slo.h"
@@ -47,9 +50,12 @@ struct server_config {
 struct server_deps {
     struct journal *journal;
     struct slices *slices;
-    const struct slo_config *slo;
+    const struct slo_config *slo;  /* of services without definitions */
+    struct objectives *objectives; /* the definitions; NULL: there are none, nor can be */
+    struct counts *counts;         /* NULL: no counts, 503 */
     const struct clock *clock;
     struct tls *tls;         /* NULL: plain HTTP */
+    struct archive *archive; /* NULL: no raw events, 503, and no counts */
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */
     uint32_t replicator_count;

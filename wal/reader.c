@@ -287,6 +287,134 @@ wal_read(void *self, uint32_t partition, uint64_t after_seq, const struct batch_
     return decode_batch(out);
 }
 
+/* ---- scans ---- */
+
+/* ERR_NOT_FOUND unless the log, as this read sees it, begins at or before SEQ. */
+static enum err
+check_not_trimmed(const struct walk *walk, uint64_t seq)
+{
+    uint64_t first = 0;
+    MDB_val key;
+    MDB_val value;
+    int rc = mdb_cursor_get(walk->cursor, &key, &value, MDB_FIRST);
+
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? ERR_NOT_FOUND : ERR_IO;
+    }
+    memcpy(&first, key.mv_data, sizeof(first));
+    return first <= seq ? ERR_OK : ERR_NOT_FOUND;
+}
+
+/*
+ * Gives the frame the walk stands on, unless FRAME_ERR says that it cannot be read. Damage is not
+ * logged: clients decide how often a scan passes it, and the replicator in front of it has named
+ * it.
+ */
+static enum err
+scan_frame(struct walk *walk, const struct frame *frame, enum err frame_err, journal_scan_fn *fn,
+           void *arg, struct journal_scanned *scanned)
+{
+    struct event event;
+
+    if (frame_err == ERR_OK) {
+        frame_err = event_decode(frame->body, &event);
+    }
+    if (frame_err != ERR_OK) {
+        scanned->damaged++;
+        return ERR_OK;
+    }
+    return fn(arg, walk->seq, &event);
+}
+
+/* From scanned->next_seq, which is wanted, to DURABLE; both are in the walk's snapshot. */
+static enum err
+scan_records(struct walk *walk, const struct journal_scan *scan, uint64_t durable,
+             journal_scan_fn *fn, void *arg, struct journal_scanned *scanned)
+{
+    const uint32_t partitions = walk->wal->state.partitions;
+    uint32_t walked = 0;
+    bool seek = true;
+
+    while (walked < scan->records_max && !scanned->done) {
+        const uint64_t wanted = scanned->next_seq;
+        struct frame frame;
+        enum err err;
+
+        if (seek && walk_seek(walk, wanted) != 0) {
+            return ERR_IO;
+        }
+        err = walk_next(walk, &frame);
+        seek = false;
+        if (err == ERR_IO) {
+            return err;
+        }
+        if (err != ERR_NOT_FOUND && walk->seq < wanted) {
+            continue; /* before it in its block, or (0) a header that hides the rest of the block */
+        }
+        if (err == ERR_NOT_FOUND || walk->seq > durable) {
+            scanned->damaged++; /* WANTED is durable and not there */
+            scanned->done = true;
+            break;
+        }
+        scanned->damaged += walk->seq > wanted ? 1 : 0;
+        if (walk->seq == journal_scan_first(scan, walk->seq, partitions)) {
+            err = scan_frame(walk, &frame, err, fn, arg, scanned);
+            if (err != ERR_OK) {
+                return err;
+            }
+        }
+        walked++;
+        scanned->next_seq = journal_scan_first(scan, walk->seq + 1, partitions);
+        scanned->done = scanned->next_seq > durable;
+        seek = scanned->next_seq != walk->seq + 1; /* the next stripe is some blocks away */
+    }
+    return ERR_OK;
+}
+
+enum err
+wal_scan(void *self, const struct journal_scan *scan, journal_scan_fn *fn, void *arg,
+         struct journal_scanned *out)
+{
+    struct wal *wal = self;
+    struct open_read read;
+    struct walk walk = {.wal = wal};
+    const uint64_t durable = atomic_load_explicit(&wal->durable_seq, memory_order_acquire);
+    struct journal_scanned scanned = {0};
+    enum err err;
+
+    ASSERT(scan->from_seq > 0);
+    ASSERT(scan->records_max > 0);
+    scanned.next_seq = journal_scan_first(scan, scan->from_seq, wal->state.partitions);
+    if (scanned.next_seq > durable) {
+        scanned.done = true;
+        *out = scanned;
+        return ERR_OK;
+    }
+    /* Before the snapshot, as in wal_read(). */
+    if (atomic_load_explicit(&wal->logged_seq, memory_order_acquire) < durable &&
+        wal_log_up_to(wal, durable, true) < durable) {
+        return ERR_AGAIN;
+    }
+    err = read_begin(wal, &read);
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (mdb_cursor_open(read.txn, wal->log, &walk.cursor) != 0) {
+        read_end(wal, &read);
+        return ERR_IO;
+    }
+    err = check_not_trimmed(&walk, scanned.next_seq);
+    if (err == ERR_OK) {
+        err = scan_records(&walk, scan, durable, fn, arg, &scanned);
+    }
+    mdb_cursor_close(walk.cursor);
+    read_end(wal, &read);
+    if (err == ERR_OK) {
+        *out = scanned;
+    }
+    return err;
+}
+
 /* ---- at start ---- */
 
 enum err

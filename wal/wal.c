@@ -595,6 +595,7 @@ static const struct journal_ops WAL_OPS = {
     .durable_seq = wal_durable_seq,
     .wait_durable = wal_wait_durable,
     .read = wal_read,
+    .scan = wal_scan,
     .replicated_seq = wal_replicated_seq,
     .advance = wal_advance,
     .stats = wal_stats,

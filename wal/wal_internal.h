@@ -6,7 +6,7 @@
  *   stage.c      the file in which small groups become durable before LMDB has them
  *   trim.c       segments, trimming, how much room is left
  *   counts.c     the history of counts: the port count_store
- *   reader.c     short reads: batches for replicators, what a start needs, statistics
+ *   reader.c     short reads: batches for replicators, scans, what a start needs, statistics
  *   format.c     bytes; id_window.c  recent ids
  */
 #ifndef SLUICE_WAL_WAL_INTERNAL_H
@@ -170,6 +170,8 @@ MUST_CHECK enum err read_begin(struct wal *wal, struct open_read *read);
 void read_end(struct wal *wal, struct open_read *read);
 enum err wal_read(void *self, uint32_t partition, uint64_t after_seq,
                   const struct batch_limits *limits, struct batch *out);
+enum err wal_scan(void *self, const struct journal_scan *scan, journal_scan_fn *fn, void *arg,
+                  struct journal_scanned *out);
 void wal_stats(void *self, struct journal_stats *out);
 
 /* Oldest LMDB snapshot any reader of any process holds; UINT64_MAX when there is none. */

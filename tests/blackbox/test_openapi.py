@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import urllib.parse
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -60,6 +61,12 @@ class Document:
             for method in METHODS:
                 if method in item:
                     yield method.upper(), path, item[method]
+
+    def required_query(self, path):
+        """What a GET must be asked with, from the examples."""
+        parameters = map(self.follow, self.root["paths"][path]["get"].get("parameters", []))
+        needed = [(p["name"], p["example"]) for p in parameters if p["in"] == "query" and p.get("required")]
+        return "?" + urllib.parse.urlencode(needed) if needed else ""
 
     def faults(self, value, schema, at="body"):
         """What is wrong with VALUE, as a list of sentences."""
@@ -183,6 +190,13 @@ class Yaml:
 # ---- requests ----
 
 GOOD_EVENT = b'{"service":"s","status":200,"latency_ms":1}'
+OBJECTIVE = b'{"service_name":"s","slo_type":"availability","slo_value":0.99}'
+
+
+def target_of(path):
+    """A target that can be asked for, of a path of the description."""
+    return path.replace("{id}", "one") + {"/slo/gate": "?service=s"}.get(path, "")
+
 
 # Method, target, path of the description, bytes, status. The last part of a target may be a query.
 BAD = [
@@ -209,6 +223,19 @@ BAD = [
     ("POST", "/events/bulk?mode=partial&ids=0", b'[{"service":"s"}, {}]', (), 202, None),
     ("POST", "/events/bulk", b"{}", (("Content-Type", "image/png"),), 415, "unsupported_media_type"),
     ("GET", "/slo/status?service=%zz", b"", (), 400, "validation_error"),
+    ("GET", "/slo/status?tenant=%zz", b"", (), 400, "validation_error"),
+    ("GET", "/slo/gate", b"", (), 400, "validation_error"),
+    ("GET", "/slo/gate?service=nobody", b"", (), 404, "not_found"),
+    ("POST", "/slo/objectives", b"{", (), 400, "invalid_json"),
+    ("POST", "/slo/objectives", b"{}", (), 400, "validation_error"),
+    ("POST", "/slo/objectives", b"{}", (("Content-Type", "text/csv"),), 415, "unsupported_media_type"),
+    ("POST", "/slo/objectives", b" " * 17000, (), 413, "body_too_large"),
+    ("POST", "/slo/objectives", OBJECTIVE[:-1] + b',"id":"taken"}', (), 201, None),
+    ("POST", "/slo/objectives", OBJECTIVE[:-1] + b',"id":"taken"}', (), 409, "conflict"),
+    ("GET", "/v1/counts", b"", (), 400, "validation_error"),
+    ("GET", "/metrics?group_by=hour", b"", (), 400, "validation_error"),
+    ("GET", "/events?limit=0", b"", (), 400, "validation_error"),
+    ("GET", "/events?cursor=none", b"", (), 400, "validation_error"),
 ]
 
 
@@ -269,11 +296,14 @@ class OpenApi(runner.Drill):
         gets = [path for method, path, _ in document.operations() if method == "GET"]
         with server.client() as client:
             client.post("/ingest", GOOD_EVENT)
+            self.expect(document, "PUT", "/slo/objectives/{id}", client.request("PUT", "/slo/objectives/one", OBJECTIVE), 201)
             for path in gets:
-                answer = client.get(path, headers=[("X-Request-ID", "mine-1")])
+                target = target_of(path)
+                target += "" if "?" in target else document.required_query(path)
+                answer = client.get(target, headers=[("X-Request-ID", "mine-1")])
                 self.expect(document, "GET", path, answer, 200)
                 self.assertEqual(answer.header("x-request-id"), "mine-1")
-                head = client.request("HEAD", path)
+                head = client.request("HEAD", target)
                 self.assertEqual((head.status, head.body), (200, b""))
                 self.assertEqual(head.header("content-type"), answer.header("content-type"))
             self.expect(document, "GET", "/health", client.get("/health", [("Accept", "text/plain")]), 200)
@@ -297,8 +327,11 @@ class OpenApi(runner.Drill):
                         value = document.follow(example)["value"]
                         text = value if isinstance(value, str) else json.dumps(value)
                         headers = [("Content-Type", kind), ("Idempotency-Key", "%s-%s" % (path, name))]
-                        fresh = client.request(method, path, text, headers)
+                        fresh = client.request(method, target_of(path), text, headers)
                         self.expect(document, method, path, fresh)
+                        if "/slo/" in path:  # a definition is no event: it has no repeats
+                            self.assertIn(fresh.status, (200, 201), "%s %s: %r" % (path, name, fresh))
+                            continue
                         self.assertIn(fresh.status, (201, 202), "%s %s: %r" % (path, name, fresh))
                         again = client.request(method, path, text, headers)
                         if path.endswith("/bulk"):  # there the key says nothing
@@ -317,10 +350,13 @@ class OpenApi(runner.Drill):
             for method, target, body, headers, status, code in BAD:
                 answer = client.request(method, target, body, headers)
                 self.expect(document, method, target.split("?")[0], answer, status, code)
+            for method, body in (("GET", b""), ("DELETE", b"")):
+                answer = client.request(method, "/slo/objectives/nobodys", body)
+                self.expect(document, method, "/slo/objectives/{id}", answer, 404, "not_found")
             for path, methods in paths.items():
                 for wrong in ("DELETE", "PUT", "GET", "POST"):
                     if wrong not in methods:
-                        answer = client.request(wrong, path)
+                        answer = client.request(wrong, target_of(path))
                         self.expect(document, methods[0], path, answer, 405, "method_not_allowed")
                         allowed = {m.strip() for m in answer.header("allow").split(",")}
                         extra = {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
@@ -336,15 +372,16 @@ class OpenApi(runner.Drill):
 
     def refuse_framing(self, client, document, method, path):
         """What the parser refuses, it refuses on every route."""
-        body = b"{}" if method == "POST" else b""
-        line = "%s %s HTTP/1.1\r\nHost: h\r\n" % (method, path)
+        body = b"{}" if method in ("POST", "PUT") else b""
+        target = target_of(path)
+        line = "%s %s HTTP/1.1\r\nHost: h\r\n" % (method, target)
         cases = [
             (line.encode() + b" folded: x\r\n\r\n", 400),
-            (request_bytes(method, path, body, [("X-Long", "x" * 40000)]), 431),
-            (request_bytes(method, path + "?q=" + "x" * 9000, body), 414),
+            (request_bytes(method, target, body, [("X-Long", "x" * 40000)]), 431),
+            (request_bytes(method, target.split("?")[0] + "?q=" + "x" * 9000, body), 414),
             ((line + "Content-Length: 99999999\r\n\r\n").encode(), 413),
         ]
-        if method == "POST":
+        if method in ("POST", "PUT"):
             cases.append(((line + "\r\n").encode(), 411))
         for data, status in cases:
             client.connect()
@@ -367,9 +404,14 @@ class OpenApi(runner.Drill):
         self.assertIn(("POST", "/events"), keyed)
         with server.client() as client:
             for method, path in keyed:
-                body = b"{}" if method == "POST" else b""
-                for headers, status in (((), 401), ((("X-API-Key", "no"),), 401), ((("X-API-Key", "admin-key"),), 403)):
-                    self.expect(document, method, path, client.request(method, path, body, headers), status)
+                body = b"{}" if method in ("POST", "PUT") else b""
+                admins = method != "GET" and path.startswith("/slo/")
+                readers = method == "GET" and path.startswith("/slo/objectives")
+                forbidden = "acme-key" if admins else "admin-key"
+                cases = [((), 401), ((("X-API-Key", "no"),), 401)]
+                cases += [] if readers else [((("X-API-Key", forbidden),), 403)]
+                for headers, status in cases:
+                    self.expect(document, method, path, client.request(method, target_of(path), body, headers), status)
             for method, path, operation in document.operations():
                 if "security" not in operation:
                     self.assertEqual(client.request(method, path).status, 200)

@@ -72,6 +72,7 @@ struct fake_journal {
     struct script append_script;
     struct script commit_script;
     struct script read_script;
+    struct script scan_script;
     struct script advance_script;
 };
 
@@ -556,6 +557,46 @@ op_read(void *self, uint32_t partition, uint64_t after_seq, const struct batch_l
     return err;
 }
 
+/* FN runs under the mutex, which is one way of not being allowed to call back. */
+static enum err
+op_scan(void *self, const struct journal_scan *scan, journal_scan_fn *fn, void *arg,
+        struct journal_scanned *out)
+{
+    struct fake_journal *fake = self;
+    const uint32_t partitions = fake->port.partitions;
+    struct journal_scanned scanned = {0};
+    enum err err;
+
+    lock(fake);
+    fake->calls.scan++;
+    err = script_take(&fake->scan_script).err;
+    scanned.next_seq = journal_scan_first(scan, scan->from_seq, partitions);
+    scanned.done = scanned.next_seq > fake->durable_seq;
+    if (err == ERR_OK && !scanned.done && scanned.next_seq <= fake->trimmed_seq) {
+        err = ERR_NOT_FOUND;
+    }
+    for (uint32_t walked = 0; err == ERR_OK && !scanned.done && walked < scan->records_max;
+         walked++) {
+        const struct record *record = &fake->records[scanned.next_seq - 1];
+        struct event event;
+
+        if (record->corrupt) {
+            scanned.damaged++;
+        } else {
+            err = event_decode((struct span){record->body, record->len}, &event);
+            ASSERT(err == ERR_OK);
+            err = fn(arg, scanned.next_seq, &event);
+        }
+        scanned.next_seq = journal_scan_first(scan, scanned.next_seq + 1, partitions);
+        scanned.done = scanned.next_seq > fake->durable_seq;
+    }
+    if (err == ERR_OK) {
+        *out = scanned;
+    }
+    unlock(fake);
+    return err;
+}
+
 static uint64_t
 op_replicated_seq(void *self, uint32_t partition)
 {
@@ -631,6 +672,7 @@ static const struct journal_ops FAKE_JOURNAL_OPS = {
     .durable_seq = op_durable_seq,
     .wait_durable = op_wait_durable,
     .read = op_read,
+    .scan = op_scan,
     .replicated_seq = op_replicated_seq,
     .advance = op_advance,
     .stats = op_stats,
@@ -823,6 +865,14 @@ fake_journal_next_read(struct fake_journal *fake, enum err err)
 {
     lock(fake);
     script_add(&fake->read_script, err, false);
+    unlock(fake);
+}
+
+void
+fake_journal_next_scan(struct fake_journal *fake, enum err err)
+{
+    lock(fake);
+    script_add(&fake->scan_script, err, false);
     unlock(fake);
 }
 

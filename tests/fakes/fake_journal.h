@@ -65,6 +65,7 @@ void fake_journal_next_append(struct fake_journal *fake, enum err err);
 void fake_journal_next_commit(struct fake_journal *fake, enum err result, bool stored);
 
 void fake_journal_next_read(struct fake_journal *fake, enum err err);
+void fake_journal_next_scan(struct fake_journal *fake, enum err err);
 
 /* The next advance() returns ERR; with STORED it has taken effect all the same. Does not latch. */
 void fake_journal_next_advance(struct fake_journal *fake, enum err err, bool stored);
@@ -107,6 +108,7 @@ struct fake_journal_calls {
     uint64_t kick;
     uint64_t commit; /* groups */
     uint64_t read;
+    uint64_t scan;
     uint64_t advance;
 };
 struct fake_journal_calls fake_journal_calls(struct fake_journal *fake);

@@ -482,6 +482,41 @@ query_values_are_decoded_or_refused(void **state)
 }
 
 static void
+the_query_is_walked_member_by_member(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *value;
+        enum err err;
+    } ROWS[] = {
+        {"a", "1 2", ERR_OK},  {"filter[x]", "=\xc3\xa9", ERR_OK},
+        {"alone", "", ERR_OK}, {"", "no name", ERR_OK},
+        {"", "", ERR_INVALID}, {"last", "", ERR_OK},
+    };
+    struct reader reader;
+    size_t at = 0;
+
+    (void)state;
+    read_head(&reader, "a=1+2&filter%5Bx]==%C3%A9&&alone&=no+name&%zz=1&last=");
+    for (size_t i = 0; i <= ARRAY_LEN(ROWS); i++) {
+        struct buffer name = BUFFER_EMPTY;
+        struct buffer value = BUFFER_EMPTY;
+        const enum err err = request_query_next(&reader.request, &at, &name, &value);
+
+        if (i == ARRAY_LEN(ROWS)) {
+            assert_int_equal(err, ERR_NOT_FOUND);
+        } else {
+            assert_int_equal(err, ROWS[i].err);
+            assert_true(err != ERR_OK || span_is(buffer_span(&name), ROWS[i].name));
+            assert_true(err != ERR_OK || span_is(buffer_span(&value), ROWS[i].value));
+        }
+        buffer_free(&name);
+        buffer_free(&value);
+    }
+    reader_fini(&reader);
+}
+
+static void
 expectations_and_codings_are_seen(void **state)
 {
     struct reader reader;
@@ -545,6 +580,7 @@ main(void)
         cmocka_unit_test(only_json_is_taken_as_json),
         cmocka_unit_test(only_a_well_formed_traceparent_gives_a_trace_id),
         cmocka_unit_test(query_values_are_decoded_or_refused),
+        cmocka_unit_test(the_query_is_walked_member_by_member),
         cmocka_unit_test(expectations_and_codings_are_seen),
         cmocka_unit_test(routes_know_their_methods),
         cmocka_unit_test(each_journal_error_has_the_refusal_a_client_needs),

@@ -668,6 +668,116 @@ a_read_keeps_to_its_limits_and_gives_at_least_one(void **state)
     subject_free(subject);
 }
 
+/* ---- scans ---- */
+
+struct seen {
+    uint64_t count;
+    uint64_t last;
+    uint64_t behind; /* of those left out by after, how many came all the same */
+    const uint64_t *after;
+    uint64_t fail_at;
+};
+
+static enum err
+see_record(void *arg, uint64_t seq, const struct event *event)
+{
+    struct seen *seen = arg;
+    char name[32];
+
+    (void)snprintf(name, sizeof(name), "event-%llu", (unsigned long long)seq);
+    assert_true(span_is(event->name, name));
+    assert_true(seq > seen->last);
+    if (seen->after != NULL && seq <= seen->after[journal_partition_of(seq, PARTITIONS)]) {
+        seen->behind++;
+    }
+    if (seq == seen->fail_at) {
+        return ERR_TOO_BIG;
+    }
+    seen->last = seq;
+    seen->count++;
+    return ERR_OK;
+}
+
+static void
+scan_all(struct subject *subject, struct journal_scan scan, struct seen *seen)
+{
+    struct journal_scanned scanned = {.next_seq = scan.from_seq};
+
+    seen->after = scan.after;
+    while (!scanned.done) {
+        const uint64_t before = seen->count;
+
+        scan.from_seq = scanned.next_seq;
+        assert_int_equal(
+            subject->journal->ops->scan(subject->journal->self, &scan, see_record, seen, &scanned),
+            ERR_OK);
+        assert_int_equal(scanned.damaged, 0);
+        assert_true(seen->count - before <= scan.records_max);
+        assert_true(scanned.done || seen->count > before);
+    }
+}
+
+static void
+a_scan_gives_every_record_that_is_not_left_out_in_order(void **state)
+{
+    struct subject *subject = subject_new(*state);
+    const uint64_t total = 3 * JOURNAL_STRIPE + 100;
+    const uint64_t after[][PARTITIONS] = {
+        {0, 0},
+        {7, 0},
+        {JOURNAL_STRIPE, JOURNAL_STRIPE + 9},
+        {0, 3 * JOURNAL_STRIPE + 40}, /* beyond its own last record */
+        {2 * JOURNAL_STRIPE + 5, 0},
+        {total, total},
+    };
+
+    scan_all(subject, (struct journal_scan){1, NULL, 100}, &(struct seen){0});
+    put(subject, total);
+    for (int round = 0; round < 2; round++) {
+        const uint32_t steps[] = {1, 333, UINT32_MAX};
+
+        for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+            struct seen seen = {0};
+
+            scan_all(subject, (struct journal_scan){1, NULL, steps[i]}, &seen);
+            assert_int_equal(seen.count, total);
+            seen = (struct seen){0};
+            scan_all(subject, (struct journal_scan){total - 41, NULL, steps[i]}, &seen);
+            assert_int_equal(seen.count, 42);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(after); i++) {
+            struct seen seen = {0};
+            uint64_t expected = total;
+
+            for (uint32_t p = 0; p < PARTITIONS; p++) {
+                expected -= journal_partition_count(after[i][p], p, PARTITIONS);
+            }
+            scan_all(subject, (struct journal_scan){1, after[i], 500}, &seen);
+            assert_int_equal(seen.behind, 0);
+            assert_int_equal(seen.count, expected);
+        }
+        subject->factory->restart(subject);
+    }
+    subject_free(subject);
+}
+
+static void
+a_scan_ends_with_the_readers_first_error(void **state)
+{
+    struct subject *subject = subject_new(*state);
+    const struct journal_scan scan = {1, NULL, 100};
+    struct journal_scanned scanned = {.next_seq = 77};
+    struct seen seen = {.fail_at = 5};
+
+    put(subject, 10);
+    assert_int_equal(
+        subject->journal->ops->scan(subject->journal->self, &scan, see_record, &seen, &scanned),
+        ERR_TOO_BIG);
+    assert_int_equal(seen.count, 4);
+    assert_int_equal(scanned.next_seq, 77);
+    subject_free(subject);
+}
+
 /* ---- notes ---- */
 
 static void
@@ -736,6 +846,8 @@ keys_are_counted_in_the_window(void **state)
     X(waits_end_with_the_number_the_time_or_the_journal)                                           \
     X(each_partition_reads_all_of_its_stripes_and_no_other)                                        \
     X(a_read_keeps_to_its_limits_and_gives_at_least_one)                                           \
+    X(a_scan_gives_every_record_that_is_not_left_out_in_order)                                     \
+    X(a_scan_ends_with_the_readers_first_error)                                                    \
     X(notes_move_one_partition_count_as_replicated_and_survive_a_restart)                          \
     X(keys_are_counted_in_the_window)
 

@@ -364,6 +364,34 @@ everything_acked_before_a_kill_is_there_afterwards(void **state)
 
 /* ---- damage ---- */
 
+static enum err
+count_record(void *arg, uint64_t seq, const struct event *event)
+{
+    (void)seq;
+    (void)event;
+    ++*(uint64_t *)arg;
+    return ERR_OK;
+}
+
+/* Scans all, in reads of RECORDS_MAX; *GIVEN_OUT records came. Returns how much damage was told. */
+static uint64_t
+scan_over_damage(struct wal_fixture *fixture, uint32_t records_max, uint64_t *given_out)
+{
+    const struct journal *journal = fixture->journal;
+    struct journal_scan scan = {.from_seq = 1, .records_max = records_max};
+    struct journal_scanned scanned = {.done = false};
+    uint64_t damaged = 0;
+
+    *given_out = 0;
+    while (!scanned.done) {
+        assert_int_equal(
+            journal->ops->scan(journal->self, &scan, count_record, given_out, &scanned), ERR_OK);
+        scan.from_seq = scanned.next_seq;
+        damaged += scanned.damaged;
+    }
+    return damaged;
+}
+
 /* The CRC, length and so on of the frame around BODY, as it lies in the file. */
 static size_t
 frame_bytes(uint64_t seq, const struct append_event *event, struct buffer *out)
@@ -443,6 +471,7 @@ a_flipped_bit_in_a_record_is_named_and_never_served(void **state)
     struct request *request = request_new(1, 20, 0, true);
     struct buffer frame = BUFFER_EMPTY;
     struct damaged damaged;
+    uint64_t given;
     int lines;
 
     wal_fixture_start(fixture);
@@ -464,6 +493,10 @@ a_flipped_bit_in_a_record_is_named_and_never_served(void **state)
     damaged = read_until_damage(fixture, 8);
     assert_int_equal(damaged.readable, 12);
     assert_int_equal(damaged.then, ERR_NOT_FOUND);
+    for (uint32_t step = 1; step <= 25; step += 6) {
+        assert_int_equal(scan_over_damage(fixture, step, &given), 1);
+        assert_int_equal(given, 19);
+    }
     wal_fixture_close(fixture);
     wal_fixture_open(fixture);
     assert_int_equal(wal_fixture_pending_events(fixture), 19);
@@ -480,6 +513,7 @@ a_flipped_bit_in_a_frame_header_is_named_and_hides_only_its_block(void **state)
     struct buffer frame = BUFFER_EMPTY;
     struct damaged damaged;
     uint64_t next = 4;
+    uint64_t given;
     int lines;
 
     wal_fixture_start(fixture);
@@ -502,6 +536,10 @@ a_flipped_bit_in_a_frame_header_is_named_and_hides_only_its_block(void **state)
     }
     assert_in_range(next, 5, 20);
     assert_int_equal(read_until_damage(fixture, next).readable, 100 - next);
+    for (uint32_t step = 1; step <= 101; step += 20) {
+        assert_int_equal(scan_over_damage(fixture, step, &given), 1);
+        assert_int_equal(given, 3 + 100 - next);
+    }
     stop_capture(lines);
     buffer_free(&frame);
     request_drop(request);

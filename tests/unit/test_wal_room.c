@@ -245,12 +245,33 @@ a_log_opens_and_drains_under_a_much_lower_limit(void **state)
 
 /* ---- trimming ---- */
 
+static enum err
+count_record(void *arg, uint64_t seq, const struct event *event)
+{
+    (void)seq;
+    (void)event;
+    ++*(uint64_t *)arg;
+    return ERR_OK;
+}
+
+static enum err
+scan_from(struct wal_fixture *fixture, uint64_t seq, uint64_t *given_out)
+{
+    const struct journal_scan scan = {.from_seq = seq, .records_max = UINT32_MAX};
+    struct journal_scanned scanned;
+
+    *given_out = 0;
+    return fixture->journal->ops->scan(fixture->journal->self, &scan, count_record, given_out,
+                                       &scanned);
+}
+
 static void
 trimming_keeps_the_window_behind_the_offset(void **state)
 {
     struct wal_fixture *fixture = *state;
     uint64_t next = 1;
     uint64_t oldest = 1;
+    uint64_t given;
 
     fixture->config.bytes_max = 16 << 20;
     fixture->config.retain_bytes = 1 << 20;
@@ -276,6 +297,11 @@ trimming_keeps_the_window_behind_the_offset(void **state)
     assert_int_equal(wal_fixture_count(fixture, 0, oldest - 1) +
                          wal_fixture_count(fixture, 1, oldest - 1),
                      next - oldest);
+    assert_int_equal(scan_from(fixture, 1, &given), ERR_NOT_FOUND);
+    assert_int_equal(scan_from(fixture, oldest - 1, &given), ERR_NOT_FOUND);
+    assert_int_equal(given, 0);
+    assert_int_equal(scan_from(fixture, oldest, &given), ERR_OK);
+    assert_int_equal(given, next - oldest);
     wal_fixture_close(fixture);
     wal_fixture_open(fixture);
     assert_int_equal(stats_of(fixture).oldest_seq, oldest);
