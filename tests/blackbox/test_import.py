@@ -332,15 +332,16 @@ class Import(runner.Drill):
         db = self.database()
         db.pause()
         self.addCleanup(db.resume)
-        server = self.server(db, start=False, WAL_MAX_BYTES=4 << 20, WAL_RETAIN_BYTES=0)
+        server = self.server(db, start=False, WAL_MAX_BYTES=1 << 20, WAL_RETAIN_BYTES=0)
         server.start()
-        child = self.start_import(server, self.ndjson("a.ndjson", EVENTS), "--batch=1000")
+        count = 20000  # more than the log holds
+        child = self.start_import(server, self.ndjson("a.ndjson", count), "--batch=1000")
         procs.wait_until(lambda: server.metric('sluice_events_rejected_total{reason="log_full"}'),
                          120 * procs.SLOWNESS, "the log is full")
         self.assertIsNone(child.poll())
         db.resume()
         self.assertEqual(child.wait(300 * procs.SLOWNESS), 0)
-        self.check_rows(db, server, EVENTS)
+        self.check_rows(db, server, count)
 
     def test_rate_limit_is_kept_to(self):
         server = self.server(RATE_LIMIT_RPS=2000, RATE_LIMIT_BURST=600)
