@@ -4,6 +4,7 @@ Sizes: IMPORT_EVENTS (50000) per file and IMPORT_KILLS (12) of the import, and h
 """
 
 import csv
+import fcntl
 import http.server
 import json
 import os
@@ -371,13 +372,13 @@ class Import(runner.Drill):
         self.assertEqual(server.metric("sluice_events_acked_total"), 10)
 
     def test_two_imports_of_one_file_do_not_run_at_once(self):
-        server = self.server(start=False, HTTP_PORT=procs.free_port())
+        server = self.server()
         path = self.ndjson("a.ndjson", 10)
-        self.start_import(server, path)
-        def busy():
-            return b"another process" in subprocess.run(
-                **self.command(server, path, "--timeout=1"), timeout=60).stderr
-        procs.wait_until(busy, 30, "the file is locked")
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # as the other import would
+            _, err = self.run_import(server, path, code=1)
+        self.assertIn("another process", err)
+        self.run_import(server, path)
 
     def test_bad_arguments_are_usage_errors(self):
         server = self.server(start=False, HTTP_PORT=1)
