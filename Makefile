@@ -32,7 +32,7 @@ CPPFLAGS_ALL := -I. -D_GNU_SOURCE -DLLHTTP_STRICT_MODE=1 -isystem /usr/share/inc
   -isystem /usr/include/mysql $(CPPFLAGS)
 CFLAGS_ALL := -std=c17 -pthread -msse4.2 $(OPTIMISE_$(CONFIG)) $(WARNINGS) $(CFLAGS)
 LDFLAGS_ALL := -pthread $(OPTIMISE_$(CONFIG)) $(LDFLAGS)
-LIBS := -llmdb -luv -lcjson -lmysqlclient -lssl -lcrypto -lz -lm
+LIBS := -llmdb -luv -lcjson -lmysqlclient -lssl -lcrypto -lcurl -lz -lm
 
 FOLDERS := core wal storage http cli
 SOURCES := $(sort $(wildcard $(FOLDERS:%=%/*.c)))

@@ -20,11 +20,13 @@ int command_check_config(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_cat(int argc, char **argv);
 int command_verify(int argc, char **argv);
+int command_import(int argc, char **argv);
 int command_version(int argc, char **argv);
 
 /* Flags a subcommand has beside the settings. */
 extern const struct flag_table INSPECT_FLAGS;
 extern const struct flag_table CAT_FLAGS;
 extern const struct flag_table VERIFY_FLAGS;
+extern const struct flag_table IMPORT_FLAGS;
 
 #endif

@@ -27,6 +27,10 @@ static const struct command COMMANDS[] = {
     {"verify", command_verify, &VERIFY_FLAGS, "WAL_DIR DB_",
      "check all the log holds, and that nothing is lost on the way to MySQL; also beside a live "
      "server"},
+    {"import", command_import, &IMPORT_FLAGS, "HTTP_PORT MAX_EVENT_BYTES MAX_BULK_EVENTS",
+     "send the events of FILE.csv, FILE.ndjson or - (stdin) to a running server, each once; "
+     "killed, "
+     "it goes on where it was"},
     {"version", command_version, NULL, "", "print the version"},
 };
 
@@ -81,11 +85,11 @@ usage(FILE *out)
 static void
 usage_of(const struct command *command, FILE *out)
 {
-    fprintf(out, "usage: sluice %s%s%s\n\n%s\n\n", command->name,
-            command->flags == NULL ? "" : " [FLAG ...]",
-            command->settings != NULL && command->settings[0] == '\0' ? ""
-                                                                      : " [--setting=value ...]",
-            command->help);
+    fprintf(
+        out, "usage: sluice %s%s%s%s\n\n%s\n\n", command->name,
+        command->run == command_import ? " FILE" : "", command->flags == NULL ? "" : " [FLAG ...]",
+        command->settings != NULL && command->settings[0] == '\0' ? "" : " [--setting=value ...]",
+        command->help);
     if (command->flags != NULL) {
         fputs("Flags:\n\n", out);
         flags_help(command->flags, out);

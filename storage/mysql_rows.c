@@ -15,6 +15,60 @@ clamp_datetime(int64_t us)
     return us > MYSQL_DATETIME_MAX_US ? MYSQL_DATETIME_MAX_US : us;
 }
 
+/* The bytes of the first 16 digits of ID, if it is a version 7 UUID as uuid.h writes them. */
+static bool
+take_uuid_time(struct span id, uint8_t out[8])
+{
+    size_t digits = 0;
+
+    if (id.len != UUID_TEXT_SIZE - 1 || id.data[14] != '7') {
+        return false;
+    }
+    for (size_t i = 0; i < id.len; i++) {
+        const char c = id.data[i];
+        const bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
+        unsigned value;
+
+        if (c >= '0' && c <= '9') {
+            value = (unsigned)(c - '0');
+        } else if (c >= 'a' && c <= 'f') {
+            value = (unsigned)(c - 'a') + 10;
+        } else if (is_dash && c == '-') {
+            continue;
+        } else {
+            return false;
+        }
+        if (is_dash) {
+            return false;
+        }
+        if (digits < 16) {
+            out[digits / 2] = (uint8_t)(digits % 2 == 0 ? value << 4 : out[digits / 2] | value);
+        }
+        digits++;
+    }
+    return true;
+}
+
+void
+mysql_rows_settle_key(struct event *event)
+{
+    uint8_t time[EVENT_KEY_SIZE / 2];
+
+    if (take_uuid_time(event->id, time)) {
+        event_key(event->tenant, event->id, event->key);
+        memmove(event->key + sizeof(time), event->key, sizeof(time));
+        memcpy(event->key, time, sizeof(time));
+    }
+}
+
+bool
+mysql_rows_has_key(const struct event *event)
+{
+    static const uint8_t NONE[EVENT_KEY_SIZE];
+
+    return memcmp(event->key, NONE, sizeof(NONE)) != 0;
+}
+
 /* Where values go: into a VALUES list, which a session escapes for, or into a line of LOAD DATA. */
 struct writer {
     struct buffer *out;
@@ -115,7 +169,7 @@ mysql_rows_append_event(struct buffer *sql, struct mysql_session *session, struc
     buffer_append_char(sql, '(');
     buffer_append_span(sql, identity);
     put_columns(&to, item);
-    if (item->event.id_by_client) {
+    if (mysql_rows_has_key(&item->event)) {
         mysql_append_hex(sql, item->event.key, EVENT_KEY_SIZE);
     } else {
         put_null(&to);
@@ -129,7 +183,7 @@ mysql_rows_append_line(struct buffer *line, const struct batch_event *item)
     const struct writer to = {line, NULL};
 
     put_columns(&to, item);
-    if (item->event.id_by_client) {
+    if (mysql_rows_has_key(&item->event)) {
         mysql_append_hex_digits(line, item->event.key, EVENT_KEY_SIZE);
     } else {
         put_null(&to);

@@ -31,7 +31,18 @@
     " ON DUPLICATE KEY UPDATE good=VALUES(good),bad=VALUES(bad),total=VALUES(total),"              \
     "detail=VALUES(detail),last_seq=VALUES(last_seq),updated_at=VALUES(updated_at)"
 
-/* Appends "(...)", the row of one event. */
+/*
+ * Makes EVENT's key that of its row, which no other row may have: event_key(), except that an id in
+ * the form of a version 7 UUID lends its first 8 bytes, its time, in place of the hash's last 8.
+ * So the ids the server makes are known again when a client sends one back, and cost next to
+ * nothing: their keys arrive in order, and a random one would cost a quarter of the insert rate.
+ * What is left of the hash and the id's own 12 random bits tell ids of one millisecond apart.
+ * Zeros: none. May be called again.
+ */
+void mysql_rows_settle_key(struct event *event);
+bool mysql_rows_has_key(const struct event *event);
+
+/* Appends "(...)", the row of one event whose key is settled. */
 void mysql_rows_append_event(struct buffer *sql, struct mysql_session *session,
                              struct span identity, const struct batch_event *item);
 

@@ -8,9 +8,10 @@
  * - MariaDB's JSON is a text with CHECK (json_valid()), which refuses what is nested 32 levels
  * deep. Events are checked when they arrive and may be deeper, so on MariaDB the column is the bare
  * text.
- * - events has its own order as primary key; the one random key, dedupe_key, is NULL unless
- *   the client chose the id, and NULLs of a unique key cost next to nothing. by_name is what
- * reading raw events needs; it costs about an eighth of the insert rate, the random key a quarter.
+ * - events has its own order as primary key; dedupe_key is random where the client chose the id
+ *   and in order of time where the server did (mysql_rows_settle_key), which costs little. by_name
+ * is what reading raw events needs; it costs about an eighth of the insert rate, a random key a
+ * quarter.
  */
 #include "storage/mysql_schema.h"
 

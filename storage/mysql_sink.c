@@ -502,8 +502,8 @@ mark_duplicates_of(struct batch *batch, size_t first, size_t end, struct span ke
     for (size_t i = first; i < end; i++) {
         struct batch_event *item = &batch->events[i];
 
-        if (item->outcome == OUTCOME_STORED && item->event.id_by_client && item->seq != own_seq &&
-            key.len == EVENT_KEY_SIZE && memcmp(item->event.key, key.data, EVENT_KEY_SIZE) == 0) {
+        if (item->outcome == OUTCOME_STORED && item->seq != own_seq && key.len == EVENT_KEY_SIZE &&
+            memcmp(item->event.key, key.data, EVENT_KEY_SIZE) == 0) {
             item->outcome = OUTCOME_DUPLICATE;
             marked++;
         }
@@ -532,7 +532,7 @@ mark_stored_before(struct mysql_sink *sink, struct batch *batch, size_t first, s
         for (; next < end && keys < STATEMENT_KEYS_MAX; next++) {
             const struct batch_event *item = &batch->events[next];
 
-            if (item->outcome == OUTCOME_STORED && item->event.id_by_client) {
+            if (item->outcome == OUTCOME_STORED && mysql_rows_has_key(&item->event)) {
                 buffer_append_text(sql, keys > 0 ? "," : "");
                 mysql_append_hex(sql, item->event.key, EVENT_KEY_SIZE);
                 keys++;
@@ -570,7 +570,7 @@ mark_repeats_inside(struct batch *batch, size_t first, size_t end)
     for (size_t i = first; i < end; i++) {
         const struct batch_event *item = &batch->events[i];
 
-        if (item->outcome == OUTCOME_STORED && item->event.id_by_client) {
+        if (item->outcome == OUTCOME_STORED && mysql_rows_has_key(&item->event)) {
             const struct span key = {(const char *)item->event.key, EVENT_KEY_SIZE};
 
             marked += mark_duplicates_of(batch, i + 1, end, key, 0);
@@ -990,6 +990,7 @@ mysql_sink_apply(void *self, struct batch *batch, struct sink_reject *reject)
     ASSERT(batch->partition == sink->partition);
     ASSERT(batch->to_seq > batch->after_seq);
     for (size_t i = 0; i < batch->count; i++) {
+        mysql_rows_settle_key(&batch->events[i].event);
         /* What an earlier try of this batch found out is looked up again. */
         if (batch->events[i].outcome == OUTCOME_DUPLICATE) {
             batch->events[i].outcome = OUTCOME_STORED;

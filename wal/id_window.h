@@ -2,7 +2,7 @@
  * id_window.h - the most recent idempotency keys, in memory: is this id a repeat, and of what?
  *
  * A ring of entries in seq order with a hash table over it; the oldest entry makes room for the
- * newest. Costs about 40 bytes per id, all of it reserved at creation. Beyond the window MySQL's
+ * newest. Costs 40 to 48 bytes per id, all of it reserved at creation. Beyond the window MySQL's
  * unique key is the judge. One thread (the committer).
  */
 #ifndef SLUICE_WAL_ID_WINDOW_H

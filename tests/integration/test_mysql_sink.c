@@ -508,6 +508,40 @@ repeats_are_found_wherever_they_stand_in_a_batch(void **state)
     batch_free(&second);
 }
 
+/* Whichever of the two becomes a row first; ids that only look alike are others. */
+static void
+an_id_the_server_made_is_known_when_a_client_sends_it(void **state)
+{
+    static const char MADE[] = "01a1fda8-6795-79fc-a254-ad1ed64ce890";
+    static const char LATER[] = "01a1fda8-6795-79fc-a254-ad1ed64ce891";
+    struct fixture *f = *state;
+    struct batch first = make_batch(0, 4);
+    struct batch second = make_batch(4, 7);
+
+    first.events[0].event.id = span_of(MADE);
+    set_id(&first, 1, LATER);
+    set_id(&first, 2, "plain");
+    set_id(&second, 0, MADE);
+    second.events[1].event.id = span_of(LATER);
+    second.events[2].event.tenant = SPAN_LITERAL("other");
+    set_id(&second, 2, MADE);
+    set_id(&second, 3, "01A1FDA8-6795-79FC-A254-AD1ED64CE890");
+    set_id(&second, 4, "01a1fda8-6795-79fc-a254-ad1ed64ce89");
+    set_id(&second, 5, "01a1fda8-6795-49fc-a254-ad1ed64ce890");
+    set_id(&second, 6, "plain");
+    assert_int_equal(apply(f, &first), SINK_APPLIED);
+    assert_int_equal(apply(f, &second), SINK_APPLIED);
+    for (size_t i = 0; i < 7; i++) {
+        const bool repeat = i == 0 || i == 1 || i == 6;
+
+        assert_int_equal(second.events[i].outcome, repeat ? OUTCOME_DUPLICATE : OUTCOME_STORED);
+    }
+    expect_sql(f, "1,2,3,4,7,8,9,10", "SELECT GROUP_CONCAT(seq ORDER BY seq) FROM events");
+    expect_sql(f, "01A1FDA8679579FC", "SELECT LEFT(HEX(dedupe_key), 16) FROM events WHERE seq = 1");
+    batch_free(&first);
+    batch_free(&second);
+}
+
 static void
 a_batch_of_repeats_alone_moves_only_the_offset(void **state)
 {
@@ -987,6 +1021,7 @@ main(void)
         TEST(an_equal_epoch_of_another_instance_is_fenced),
         TEST(a_sequence_number_that_is_taken_stops_the_sink),
         TEST(repeats_are_found_wherever_they_stand_in_a_batch),
+        TEST(an_id_the_server_made_is_known_when_a_client_sends_it),
         TEST(a_batch_of_repeats_alone_moves_only_the_offset),
         TEST(repeats_across_the_statements_of_one_batch_are_found),
         TEST(a_poison_row_stores_nothing_and_then_becomes_a_dead_letter),
