@@ -24,6 +24,7 @@
 #include "http/server.h"
 #include "storage/mysql_objectives.h"
 #include "storage/mysql_sink.h"
+#include "storage/mysql_windows.h"
 #include "wal/wal.h"
 
 enum {
@@ -44,6 +45,7 @@ struct app {
     struct slices *slices;
     struct mysql_objectives *objectives_store;
     struct objectives *objectives;
+    struct mysql_windows_reader *windows;
     char objectives_file[PATH_SIZE];
     struct wal *wal;
     struct mysql_config mysql;
@@ -168,6 +170,10 @@ open_objectives(struct app *app)
             return err;
         }
         config.store = mysql_objectives_store(app->objectives_store);
+        err = mysql_windows_reader_open(&app->windows, &app->mysql);
+        if (err != ERR_OK) {
+            return err;
+        }
     }
     return objectives_open(&app->objectives, &config);
 }
@@ -278,6 +284,7 @@ start_ticker(struct app *app)
     struct ticker_config config = {
         .slices = app->slices,
         .objectives = app->objectives,
+        .slo = &app->slo,
         .clock = app->clock,
         .mysql = options_has_db(&app->options) ? &app->mysql : NULL,
         .interval_ms = TICK_INTERVAL_MS,
@@ -327,6 +334,7 @@ start_http(struct app *app)
         .slices = app->slices,
         .slo = &app->slo,
         .objectives = app->objectives,
+        .history = app->windows == NULL ? NULL : mysql_windows_history(app->windows),
         .clock = app->clock,
         .tenants = app->tenants,
         .replicators = app->replicators,
@@ -495,6 +503,7 @@ release(struct app *app)
     slices_free(app->slices);
     objectives_close(app->objectives);
     mysql_objectives_close(app->objectives_store);
+    mysql_windows_reader_close(app->windows);
     thresholds_free(app->thresholds);
     tenants_free(app->tenants);
     options_free(&app->options);

@@ -7,14 +7,20 @@
 
 #include "core/log.h"
 #include "storage/mysql_history.h"
+#include "storage/mysql_windows.h"
 
 enum {
-    EXPIRE_INTERVAL_US = 60000000
+    EXPIRE_INTERVAL_US = 60000000,
+    SILENT_BACK_MAX = 10, /* minutes looked back for rows without traffic */
 };
 
 struct ticker {
     struct ticker_config config;
     struct mysql_history *history;
+    struct mysql_windows *windows;
+    int64_t windows_minute; /* the running minute when windows were last brought up to date */
+    bool windows_more;      /* and that was not all */
+    int64_t silent_minute;  /* rows without traffic are there for all minutes before this */
     pthread_t thread;
     pthread_mutex_t lock; /* guards STOPPING */
     pthread_cond_t wake;
@@ -66,6 +72,98 @@ refresh_objectives(struct ticker *ticker)
     }
 }
 
+/* ---- slo_windows ---- */
+
+struct series_name {
+    size_t tenant_at;
+    size_t tenant_len;
+    size_t service_at;
+    size_t service_len;
+};
+
+/* The names of all series, copied: the store's lock is not held while they are written. */
+struct series_list {
+    struct buffer text;
+    struct buffer names; /* of struct series_name */
+};
+
+static void
+add_series(void *arg, struct span tenant, struct span service)
+{
+    struct series_list *list = arg;
+    const size_t at = list->text.len;
+    const struct series_name name = {at, tenant.len, at + tenant.len, service.len};
+
+    buffer_append_span(&list->text, tenant);
+    buffer_append_span(&list->text, service);
+    buffer_append(&list->names, &name, sizeof(name));
+}
+
+/* The list as spans, in a block of its own; NULL without memory. */
+static struct mysql_windows_series *
+series_of(const struct series_list *list, size_t count)
+{
+    struct mysql_windows_series *series = calloc(count + 1, sizeof(*series));
+
+    for (size_t i = 0; series != NULL && i < count; i++) {
+        struct series_name name;
+
+        memcpy(&name, list->names.data + i * sizeof(name), sizeof(name));
+        series[i].tenant = (struct span){list->text.data + name.tenant_at, name.tenant_len};
+        series[i].service = (struct span){list->text.data + name.service_at, name.service_len};
+    }
+    return series;
+}
+
+/* Rows for the minutes in which a service said nothing. */
+static enum err
+write_silence(struct ticker *ticker, int64_t now_minute)
+{
+    struct series_list list = {BUFFER_EMPTY, BUFFER_EMPTY};
+    struct mysql_windows_series *series = NULL;
+    enum err err = ERR_NO_MEMORY;
+    size_t count;
+
+    if (ticker->silent_minute < now_minute - SILENT_BACK_MAX) {
+        ticker->silent_minute = now_minute - SILENT_BACK_MAX;
+    }
+    slices_each_series(ticker->config.slices, add_series, &list);
+    count = list.names.len / sizeof(struct series_name);
+    if (!list.text.failed && !list.names.failed) {
+        series = series_of(&list, count);
+        err = series == NULL ? ERR_NO_MEMORY : ERR_OK;
+    }
+    while (err == ERR_OK && ticker->silent_minute < now_minute) {
+        err = mysql_windows_add_silent(ticker->windows, ticker->silent_minute, series, count);
+        ticker->silent_minute += err == ERR_OK ? 1 : 0;
+    }
+    free(series);
+    buffer_free(&list.text);
+    buffer_free(&list.names);
+    return err;
+}
+
+/* Once a minute, and at each tick while there is something to catch up with. */
+static void
+update_windows(struct ticker *ticker)
+{
+    const int64_t now_minute = minute_of_us(clock_wall_us(ticker->config.clock));
+    const struct objective_set *objectives = objectives_now(ticker->config.objectives);
+    const struct mysql_windows_rules rules = {objectives, ticker->config.slo, now_minute};
+    enum err err;
+
+    if (now_minute != ticker->windows_minute || ticker->windows_more) {
+        err = mysql_windows_update(ticker->windows, &rules, &ticker->windows_more);
+        if (err == ERR_OK && !ticker->windows_more) {
+            err = write_silence(ticker, now_minute);
+        }
+        if (err == ERR_OK) {
+            ticker->windows_minute = now_minute;
+        }
+    }
+    objective_set_release(objectives);
+}
+
 /* True when it is time to stop. */
 static bool
 wait_interval(struct ticker *ticker)
@@ -102,6 +200,9 @@ run(void *arg)
             load_history(ticker, &last);
         }
         refresh_objectives(ticker);
+        if (ticker->windows != NULL) {
+            update_windows(ticker);
+        }
         if (clock_monotonic_us(clock) - expired_us >= EXPIRE_INTERVAL_US) {
             expired_us = clock_monotonic_us(clock);
             slices_expire(ticker->config.slices, clock_wall_us(clock));
@@ -114,6 +215,7 @@ static void
 ticker_free(struct ticker *ticker)
 {
     mysql_history_close(ticker->history);
+    mysql_windows_close(ticker->windows);
     pthread_mutex_destroy(&ticker->lock);
     pthread_cond_destroy(&ticker->wake);
     free(ticker);
@@ -138,6 +240,10 @@ ticker_start(struct ticker **out, const struct ticker_config *config)
     if (config->mysql != NULL) {
         err = mysql_history_open(&ticker->history, config->mysql, config->node_id);
     }
+    if (err == ERR_OK && config->mysql != NULL && config->slo != NULL) {
+        err = mysql_windows_open(&ticker->windows, config->mysql);
+    }
+    ticker->silent_minute = minute_of_us(clock_wall_us(config->clock));
     if (err == ERR_OK && pthread_create(&ticker->thread, NULL, run, ticker) != 0) {
         err = ERR_IO;
     }

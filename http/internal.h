@@ -323,6 +323,7 @@ void handle_ready(struct exchange *exchange);
 void handle_metrics(struct exchange *exchange);
 void handle_slo_status(struct exchange *exchange);
 void handle_slo_gate(struct exchange *exchange);
+void handle_slo_windows(struct exchange *exchange);
 void handle_objectives_list(struct exchange *exchange);
 void handle_objective_create(struct exchange *exchange);
 void handle_objective_get(struct exchange *exchange);

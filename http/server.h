@@ -17,6 +17,7 @@
 #include "core/replicator.h"
 #include "core/slices.h"
 #include "core/slo.h"
+#include "core/slo_window.h"
 #include "core/tenants.h"
 
 struct server_config {
@@ -46,8 +47,9 @@ struct server_config {
 struct server_deps {
     struct journal *journal;
     struct slices *slices;
-    const struct slo_config *slo;  /* of services without definitions */
-    struct objectives *objectives; /* the definitions; NULL: there are none, nor can be */
+    const struct slo_config *slo;      /* of services without definitions */
+    struct objectives *objectives;     /* the definitions; NULL: there are none, nor can be */
+    const struct slo_history *history; /* rows of slo_windows; NULL without a database */
     const struct clock *clock;
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */
