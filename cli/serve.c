@@ -46,6 +46,7 @@ struct app {
     struct mysql_objectives *objectives_store;
     struct objectives *objectives;
     struct mysql_windows_reader *windows;
+    struct requests *requests;
     char objectives_file[PATH_SIZE];
     struct wal *wal;
     struct mysql_config mysql;
@@ -204,6 +205,9 @@ start_log(struct app *app)
         err = slices_new(&app->slices, &slices);
     }
     if (err == ERR_OK) {
+        err = requests_new(&app->requests, app->slices);
+    }
+    if (err == ERR_OK) {
         err = wal_open(&app->wal, &wal);
     }
     if (err == ERR_OK) {
@@ -285,6 +289,8 @@ start_ticker(struct app *app)
         .slices = app->slices,
         .objectives = app->objectives,
         .slo = &app->slo,
+        .requests = app->requests,
+        .epoch = wal_journal(app->wal)->epoch,
         .clock = app->clock,
         .mysql = options_has_db(&app->options) ? &app->mysql : NULL,
         .interval_ms = TICK_INTERVAL_MS,
@@ -334,6 +340,7 @@ start_http(struct app *app)
         .slices = app->slices,
         .slo = &app->slo,
         .objectives = app->objectives,
+        .requests = app->requests,
         .history = app->windows == NULL ? NULL : mysql_windows_history(app->windows),
         .clock = app->clock,
         .tenants = app->tenants,
@@ -500,6 +507,7 @@ release(struct app *app)
         replicator_free(app->replicators[i]);
     }
     wal_close(app->wal);
+    requests_free(app->requests);
     slices_free(app->slices);
     objectives_close(app->objectives);
     mysql_objectives_close(app->objectives_store);

@@ -7,10 +7,12 @@
 
 #include "core/log.h"
 #include "storage/mysql_history.h"
+#include "storage/mysql_requests.h"
 #include "storage/mysql_windows.h"
 
 enum {
     EXPIRE_INTERVAL_US = 60000000,
+    OWN_HISTORY_MINUTES = 92 * 1440,
     SILENT_BACK_MAX = 10, /* minutes looked back for rows without traffic */
 };
 
@@ -20,7 +22,9 @@ struct ticker {
     struct mysql_windows *windows;
     int64_t windows_minute; /* the running minute when windows were last brought up to date */
     bool windows_more;      /* and that was not all */
-    int64_t silent_minute;  /* rows without traffic are there for all minutes before this */
+    struct mysql_requests *requests;
+    int64_t requests_minute; /* the running minute when they were last written */
+    int64_t silent_minute;   /* rows without traffic are there for all minutes before this */
     pthread_t thread;
     pthread_mutex_t lock; /* guards STOPPING */
     pthread_cond_t wake;
@@ -92,11 +96,14 @@ add_series(void *arg, struct span tenant, struct span service)
 {
     struct series_list *list = arg;
     const size_t at = list->text.len;
-    const struct series_name name = {at, tenant.len, at + tenant.len, service.len};
 
+    if (span_is(tenant, REQUESTS_TENANT)) {
+        return; /* no events, no rows */
+    }
     buffer_append_span(&list->text, tenant);
     buffer_append_span(&list->text, service);
-    buffer_append(&list->names, &name, sizeof(name));
+    buffer_append(&list->names, &(struct series_name){at, tenant.len, at + tenant.len, service.len},
+                  sizeof(struct series_name));
 }
 
 /* The list as spans, in a block of its own; NULL without memory. */
@@ -164,6 +171,84 @@ update_windows(struct ticker *ticker)
     objective_set_release(objectives);
 }
 
+/* ---- the server's own requests ---- */
+
+static enum err
+take_own_slice(void *arg, bool own, uint64_t source, int64_t minute, struct span encoded)
+{
+    struct ticker *ticker = arg;
+    const int64_t now_us = clock_wall_us(ticker->config.clock);
+    const struct slice_key key = {SPAN_LITERAL(REQUESTS_TENANT), SPAN_LITERAL(REQUESTS_SERVICE),
+                                  minute};
+    struct slice slice = {0};
+    enum err err = slice_decode_add(encoded, &slice);
+
+    if (err == ERR_OK && own) {
+        err = slices_add(ticker->config.slices, &key, &slice, now_us);
+    } else if (err == ERR_OK) {
+        err = slices_set_foreign(ticker->config.slices, source, &key, &slice, now_us);
+    }
+    slice_clear(&slice);
+    if (err == ERR_CORRUPT || err == ERR_FORMAT) {
+        log_error("ticker.own_slice_damaged", LOG_I64("minute", minute), LOG_ERR(err), LOG_END);
+        err = ERR_OK;
+    }
+    return err;
+}
+
+/* Writes the gathered minutes before BEFORE. */
+static enum err
+write_requests(struct ticker *ticker, int64_t before)
+{
+    const struct requests_fold *fold;
+    enum err err = ERR_OK;
+
+    while (err == ERR_OK && (fold = requests_oldest(ticker->config.requests, before)) != NULL) {
+        err = mysql_requests_add(ticker->requests, fold);
+        if (err == ERR_OK || err == ERR_UNKNOWN) { /* twice would be worse than not at all */
+            requests_drop_oldest(ticker->config.requests);
+        }
+    }
+    return err;
+}
+
+/* At each tick into memory, once a minute into the database and from other processes. */
+static void
+update_requests(struct ticker *ticker)
+{
+    const int64_t now_us = clock_wall_us(ticker->config.clock);
+    const int64_t now_minute = minute_of_us(now_us);
+    enum err err;
+
+    requests_collect(ticker->config.requests, now_us);
+    if (ticker->requests == NULL || now_minute == ticker->requests_minute) {
+        return;
+    }
+    err = mysql_requests_load(ticker->requests, now_minute - OWN_HISTORY_MINUTES, take_own_slice,
+                              ticker);
+    if (err == ERR_OK) {
+        err = write_requests(ticker, now_minute);
+    }
+    if (err == ERR_OK) {
+        ticker->requests_minute = now_minute;
+    }
+}
+
+/* What this process has noted last; with the database away it is lost. */
+static void
+finish_requests(struct ticker *ticker)
+{
+    if (ticker->requests != NULL) {
+        enum err err;
+
+        requests_collect(ticker->config.requests, clock_wall_us(ticker->config.clock));
+        err = write_requests(ticker, INT64_MAX);
+        if (err != ERR_OK) {
+            log_warn("ticker.requests_lost", LOG_ERR(err), LOG_END);
+        }
+    }
+}
+
 /* True when it is time to stop. */
 static bool
 wait_interval(struct ticker *ticker)
@@ -203,11 +288,15 @@ run(void *arg)
         if (ticker->windows != NULL) {
             update_windows(ticker);
         }
+        if (ticker->config.requests != NULL) {
+            update_requests(ticker);
+        }
         if (clock_monotonic_us(clock) - expired_us >= EXPIRE_INTERVAL_US) {
             expired_us = clock_monotonic_us(clock);
             slices_expire(ticker->config.slices, clock_wall_us(clock));
         }
     } while (!wait_interval(ticker));
+    finish_requests(ticker);
     return NULL;
 }
 
@@ -216,6 +305,7 @@ ticker_free(struct ticker *ticker)
 {
     mysql_history_close(ticker->history);
     mysql_windows_close(ticker->windows);
+    mysql_requests_close(ticker->requests);
     pthread_mutex_destroy(&ticker->lock);
     pthread_cond_destroy(&ticker->wake);
     free(ticker);
@@ -242,6 +332,9 @@ ticker_start(struct ticker **out, const struct ticker_config *config)
     }
     if (err == ERR_OK && config->mysql != NULL && config->slo != NULL) {
         err = mysql_windows_open(&ticker->windows, config->mysql);
+    }
+    if (err == ERR_OK && config->mysql != NULL && config->requests != NULL) {
+        err = mysql_requests_open(&ticker->requests, config->mysql, config->node_id, config->epoch);
     }
     ticker->silent_minute = minute_of_us(clock_wall_us(config->clock));
     if (err == ERR_OK && pthread_create(&ticker->thread, NULL, run, ticker) != 0) {

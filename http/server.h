@@ -15,6 +15,7 @@
 #include "core/journal.h"
 #include "core/objectives.h"
 #include "core/replicator.h"
+#include "core/requests.h"
 #include "core/slices.h"
 #include "core/slo.h"
 #include "core/slo_window.h"
@@ -50,6 +51,7 @@ struct server_deps {
     const struct slo_config *slo;      /* of services without definitions */
     struct objectives *objectives;     /* the definitions; NULL: there are none, nor can be */
     const struct slo_history *history; /* rows of slo_windows; NULL without a database */
+    struct requests *requests;         /* told of every answer; NULL allowed */
     const struct clock *clock;
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */
