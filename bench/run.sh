@@ -302,6 +302,13 @@ run_counts() {
     done <<<"$output"
 }
 
+run_slo() {
+    local line
+    while read -r line; do
+        emit "round=1 load=slo ${line#slo }"
+    done < <(timeout --foreground 300 "$built/bench/bench_slo")
+}
+
 # ---- the whole ----
 
 describe_machine() {
@@ -349,6 +356,7 @@ results=$work/results
 describe_machine
 
 run_wal 1
+run_slo
 run_bulk_reading 1
 run_counts
 start_nginx

@@ -18,8 +18,10 @@
 #include "core/journal.h"
 #include "core/objectives.h"
 #include "core/replicator.h"
+#include "core/requests.h"
 #include "core/slices.h"
 #include "core/slo.h"
+#include "core/slo_window.h"
 #include "core/tenants.h"
 #include "http/tls.h"
 
@@ -50,9 +52,11 @@ struct server_config {
 struct server_deps {
     struct journal *journal;
     struct slices *slices;
-    const struct slo_config *slo;  /* of services without definitions */
-    struct objectives *objectives; /* the definitions; NULL: there are none, nor can be */
-    struct counts *counts;         /* NULL: no counts, 503 */
+    const struct slo_config *slo;      /* of services without definitions */
+    struct objectives *objectives;     /* the definitions; NULL: there are none, nor can be */
+    const struct slo_history *history; /* rows of slo_windows; NULL without a database */
+    struct requests *requests;         /* told of every answer; NULL allowed */
+    struct counts *counts;             /* NULL: no counts, 503 */
     const struct clock *clock;
     struct tls *tls;         /* NULL: plain HTTP */
     struct archive *archive; /* NULL: no raw events, 503, and no counts */

@@ -492,17 +492,26 @@ the_document_has_the_documented_members(void **state)
     cJSON_ArrayForEach(objective, member(service, "objectives"))
     {
         bool latency = strcmp(text(objective, "type"), "latency") == 0;
-        static const char *const members[] = {"id",          "type",
-                                              "target",      "window",
-                                              "attained",    "error_budget_remaining",
-                                              "events_left", "minutes_left",
-                                              "burn_rate",   "time_to_exhaustion_s",
-                                              "alerts",      "violations",
+        static const char *const members[] = {"id",
+                                              "type",
+                                              "target",
+                                              "window",
+                                              "window_start",
+                                              "good",
+                                              "bad",
+                                              "attained",
+                                              "error_budget_remaining",
+                                              "events_left",
+                                              "minutes_left",
+                                              "burn_rate",
+                                              "time_to_exhaustion_s",
+                                              "alerts",
+                                              "violations",
                                               "health"};
         for (size_t i = 0; i < ARRAY_LEN(members); i++) {
             (void)member(objective, members[i]);
         }
-        assert_int_equal(cJSON_GetArraySize(objective), latency ? 14 : 13);
+        assert_int_equal(cJSON_GetArraySize(objective), latency ? 17 : 16);
         assert_string_equal(text(objective, "window"), "30d");
         assert_true(cJSON_IsNull(member(objective, "time_to_exhaustion_s")));
         assert_true(cJSON_IsArray(member(objective, "alerts")));
