@@ -136,7 +136,7 @@ fill(struct wal *wal, uint64_t ids, uint32_t group_size, struct span body)
         append(journal, group, group_size, body);
         if (done / group_size % 64 == 0 &&
             journal->ops->advance(journal->self, 0, journal->ops->durable_seq(journal->self),
-                                  &none) != ERR_OK) {
+                                  &none, NULL) != ERR_OK) {
             die("the log does not advance");
         }
     }

@@ -80,18 +80,13 @@ hash_value(struct span value)
     return user_hash(value) ^ (value.data == NULL ? 1 : 0);
 }
 
-static bool
-value_equal(struct span a, struct span b)
-{
-    return (a.data == NULL) == (b.data == NULL) && span_equal(a, b);
-}
-
 static uint32_t
 value_slot(const struct value_table *table, struct span value)
 {
     uint32_t slot = (uint32_t)hash_value(value) & (table->slot_count - 1);
 
-    while (table->slots[slot] != 0 && !value_equal(table->values[table->slots[slot] - 1], value)) {
+    while (table->slots[slot] != 0 &&
+           !count_value_equal(table->values[table->slots[slot] - 1], value)) {
         slot = (slot + 1) & (table->slot_count - 1);
     }
     return slot;
@@ -108,7 +103,7 @@ static enum err
 value_reserve(struct value_table *table)
 {
     if (table->len == table->capacity) {
-        uint16_t capacity = table->capacity == 0 ? 4 : narrow_u16(table->capacity * 2U);
+        uint16_t capacity = table->capacity == 0 ? 4 : narrow_u16((uint64_t)table->capacity * 2);
         struct span *values = realloc(table->values, capacity * sizeof(*values));
 
         if (values == NULL) {
@@ -424,9 +419,9 @@ count_names_place(struct count_names *names, struct span tenant, struct span nam
         }
         number = names->len;
     }
-    for (uint8_t dimension = 0; dimension < COUNT_DIMENSIONS; dimension++) {
-        enum err err =
-            place_value(names, number, dimension, values[dimension], &out->value[dimension]);
+    for (int dimension = 0; dimension < COUNT_DIMENSIONS; dimension++) {
+        enum err err = place_value(names, number, (uint8_t)dimension, values[dimension],
+                                   &out->value[dimension]);
 
         if (err != ERR_OK) {
             return err;

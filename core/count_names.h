@@ -22,6 +22,13 @@ enum {
 
 struct count_names;
 
+/* Absent (data NULL) is a value of its own. */
+static inline bool
+count_value_equal(struct span a, struct span b)
+{
+    return a.data == NULL || b.data == NULL ? a.data == b.data : span_equal(a, b);
+}
+
 struct count_place {
     uint32_t name; /* COUNT_NO_NAME beyond the limit */
     uint16_t value[COUNT_DIMENSIONS];

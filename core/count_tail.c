@@ -121,7 +121,7 @@ count_tail_pin(struct count_tail *tail, struct tail_pin *out)
         count++;
     }
     if (count > 0) {
-        out->segments = malloc(count * sizeof(*out->segments));
+        out->segments = malloc(count * sizeof(struct tail_segment *));
         err = out->segments == NULL ? ERR_NO_MEMORY : ERR_OK;
     }
     if (err == ERR_OK) {

@@ -85,9 +85,7 @@ group_slot(const struct query *query, struct span value)
     size_t slot = (size_t)user_hash(value) & (query->slot_count - 1);
 
     while (query->slots[slot] != 0) {
-        struct span other = query->groups[query->slots[slot] - 1].value;
-
-        if ((other.data == NULL) == (value.data == NULL) && span_equal(other, value)) {
+        if (count_value_equal(query->groups[query->slots[slot] - 1].value, value)) {
             break;
         }
         slot = (slot + 1) & (query->slot_count - 1);
@@ -441,15 +439,15 @@ resolve_filter(struct query *query, const struct counts_filter *filter)
     const struct span wanted[COUNT_DIMENSIONS] = {filter->channel, filter->campaign_id};
     struct count_names *names = query->view->counts->names;
 
-    for (uint8_t dimension = 0; dimension < COUNT_DIMENSIONS; dimension++) {
+    for (int dimension = 0; dimension < COUNT_DIMENSIONS; dimension++) {
         query->filter[dimension] = COUNT_ANY;
         if (wanted[dimension].data == NULL) {
             continue;
         }
-        if (!count_names_find_value(names, query->name, dimension, wanted[dimension],
+        if (!count_names_find_value(names, query->name, (uint8_t)dimension, wanted[dimension],
                                     &query->filter[dimension])) {
             /* Its events, if there are any, are among the others. */
-            if (count_names_has_other(names, query->name, dimension)) {
+            if (count_names_has_other(names, query->name, (uint8_t)dimension)) {
                 query->view->degraded = true;
             }
             return false;

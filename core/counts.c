@@ -145,6 +145,12 @@ work(struct counts *counts)
 {
     enum err err;
 
+    if (!counts->state_saved) {
+        err = count_commit(counts, &counts->state);
+        if (err != ERR_OK) {
+            return err;
+        }
+    }
     do {
         err = count_fold_tail(counts, clock_wall_us(counts->config.clock));
     } while (err == ERR_OK && is_behind(counts));

@@ -106,7 +106,10 @@ MUST_CHECK enum err counts_start(struct counts *counts);
 /* Moves what the tail holds into the history, as far as the store takes it, joins. Idempotent. */
 void counts_stop(struct counts *counts);
 
-/* ERR_AGAIN: too many readers now; ERR_IO, ERR_NO_MEMORY. Any thread. */
+/*
+ * ERR_AGAIN: too many readers now; ERR_IO, ERR_NO_MEMORY; ERR_CORRUPT: the history's state is
+ * damaged. Any thread.
+ */
 MUST_CHECK enum err counts_view_open(struct counts *counts, struct counts_view **out);
 
 /* NULL allowed. Views are short: never held over a call to the database or a socket. */

@@ -676,6 +676,30 @@ damaged_history_is_left_out_and_said_to_be(void **state)
     fake_count_store_damage(f->store, 0);
 }
 
+/* Without its names nobody could tell what the entries are of, and new numbers would mix with old.
+ */
+static void
+a_history_whose_names_are_damaged_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    const struct counts_config config = {
+        .clock = &f->clock.port,
+        .store = fake_count_store_port(f->store),
+        .history_bytes_max = 1 << 30,
+    };
+    const char kinds[] = {'M', 'N', 'V'};
+    struct counts *counts = NULL;
+
+    add(f, random_event(NOW - DAY, DAY));
+    fold(f);
+    for (size_t i = 0; i < sizeof(kinds); i++) {
+        fake_count_store_damage(f->store, kinds[i]);
+        assert_int_equal(counts_new(&counts, &config), ERR_CORRUPT);
+        assert_null(counts);
+    }
+    fake_count_store_damage(f->store, 0);
+}
+
 static void
 a_store_that_has_never_counted_begins_where_it_is_told(void **state)
 {
@@ -745,6 +769,7 @@ main(void)
         TEST(names_beyond_the_limit_are_left_out_and_said_to_be),
         TEST(the_oldest_goes_when_the_history_is_too_large),
         TEST(damaged_history_is_left_out_and_said_to_be),
+        TEST(a_history_whose_names_are_damaged_is_refused),
         TEST(a_store_that_has_never_counted_begins_where_it_is_told),
         TEST(other_tenants_are_other_names),
     };
