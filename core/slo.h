@@ -27,6 +27,7 @@ struct slo_objective {
     double target;         /* (0, 1) */
     uint32_t threshold_us; /* SLO_LATENCY: counted exactly, must be one of the slice rules */
     int64_t window_minutes;
+    uint32_t min_bad_events; /* a page needs so many bad events in its long window */
 };
 
 enum {
