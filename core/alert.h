@@ -44,8 +44,7 @@ enum alert_status {
 
 enum {
     ALERT_RULES = 3,
-    ALERT_RULE_NONE = 255,
-    ALERT_MIN_BAD_EVENTS = 5
+    ALERT_RULE_NONE = 255
 };
 
 #define ALERT_RESOLVED_US INT64_C(300000000)

@@ -928,6 +928,7 @@ alerts_collect(struct alerts *alerts, int64_t now_us, int64_t repeat_us, bool al
     }
     if (err == ERR_OK) {
         mark_queued(alerts, &cut, now_us);
+        cut.was_full = cut.notice_count == ALERTS_COLLECT_MAX;
         if (cut.bytes_due) {
             alerts->urgent = false;
             alerts->dirty = false;
@@ -956,6 +957,7 @@ void
 alerts_unsaved(struct alerts *alerts)
 {
     pthread_mutex_lock(&alerts->lock);
+    alerts->stats.unsaved++;
     alerts->dirty = true; /* not urgent: a full disk is not asked again at once */
     pthread_mutex_unlock(&alerts->lock);
 }

@@ -98,7 +98,8 @@ struct alerts_stats {
     uint64_t watched; /* objectives of services */
     uint64_t fired;   /* since start */
     uint64_t resolved;
-    uint64_t judged; /* objectives of services, as often as they were */
+    uint64_t unsaved; /* times the state could not be stored */
+    uint64_t judged;  /* objectives of services, as often as they were */
 };
 void alerts_stats(struct alerts *alerts, struct alerts_stats *out);
 const struct metric_histogram *alerts_judge_seconds(const struct alerts *alerts);
@@ -115,6 +116,7 @@ struct alerts_cut {
     bool bytes_due;
     struct notice *notices;
     size_t notice_count;
+    bool was_full; /* there may be more notices due; kept when the cut is freed */
 };
 
 /*

@@ -21,6 +21,10 @@ enum slo_type {
     SLO_LATENCY,      /* good: at or below the threshold; events without a latency do not count */
 };
 
+enum {
+    SLO_MIN_BAD_EVENTS_DEFAULT = 5
+};
+
 struct slo_objective {
     char id[64]; /* "default-availability", "default-latency", or the definition's id */
     enum slo_type type;

@@ -7,6 +7,7 @@
 #ifndef SLUICE_CORE_SLO_JSON_H
 #define SLUICE_CORE_SLO_JSON_H
 
+#include "core/alerts.h"
 #include "core/base.h"
 #include "core/buffer.h"
 #include "core/slices.h"
@@ -14,6 +15,7 @@
 
 struct slo_status_request {
     struct slices *slices;
+    struct alerts *alerts; /* NULL: none are listed */
     const struct slo_config *config;
     struct span tenant;
     struct span service; /* absent: all services of the tenant */

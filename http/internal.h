@@ -296,6 +296,7 @@ void handle_health(struct exchange *exchange);
 void handle_ready(struct exchange *exchange);
 void handle_metrics(struct exchange *exchange);
 void handle_slo_status(struct exchange *exchange);
+void handle_slo_alerts(struct exchange *exchange);
 void handle_dashboard(struct exchange *exchange);
 void handle_openapi(struct exchange *exchange);
 void handle_docs(struct exchange *exchange);

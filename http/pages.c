@@ -1,6 +1,9 @@
 /*
  * The routes that only read: health, readiness, metrics, SLO status, the dashboard and the docs.
  */
+#include <stdio.h>
+
+#include "core/alerts_json.h"
 #include "core/slo_json.h"
 #include "http/dashboard.h"
 #include "http/docs.h"
@@ -205,6 +208,7 @@ compute_slo_status(const struct exchange *exchange, struct buffer *page)
     journal->ops->stats(journal->self, &stats);
     request = (struct slo_status_request){
         .slices = server->deps.slices,
+        .alerts = server->deps.alerts,
         .config = server->deps.slo,
         .tenant = request_tenant(exchange),
         .service =
@@ -213,6 +217,9 @@ compute_slo_status(const struct exchange *exchange, struct buffer *page)
         .degraded = server_degraded(server),
         .pending_events = stats.pending_events,
     };
+    if (request.alerts != NULL) {
+        alerts_refresh(request.alerts, request.tenant, request.now_us);
+    }
     slo_status_json(&request, page);
 }
 
@@ -230,4 +237,107 @@ handle_slo_status(struct exchange *exchange)
         return;
     }
     page_answer(exchange, compute_slo_status, "application/json");
+}
+
+/* ---- alerts ---- */
+
+/* What was asked for travels to the pool's thread in SCRATCH: status, severity, then the service.
+ */
+enum {
+    ASKED_STATUS,
+    ASKED_SEVERITY,
+    ASKED_SERVICE,
+};
+
+static const char ASKED_ALL = '\x7f';
+
+static void
+compute_slo_alerts(const struct exchange *exchange, struct buffer *page)
+{
+    const struct server *server = exchange->loop->server;
+    const struct span asked = buffer_span(&exchange->scratch);
+    const int64_t now_us = clock_wall_us(server->deps.clock);
+    struct alerts_filter filter = {
+        .tenant = request_tenant(exchange),
+        .status = asked.data[ASKED_STATUS] == ASKED_ALL ? -1 : asked.data[ASKED_STATUS],
+        .severity = asked.data[ASKED_SEVERITY] == ASKED_ALL ? -1 : asked.data[ASKED_SEVERITY],
+    };
+
+    if (asked.len > ASKED_SERVICE) {
+        filter.service = (struct span){asked.data + ASKED_SERVICE, asked.len - ASKED_SERVICE};
+    }
+    alerts_refresh(server->deps.alerts, filter.tenant, now_us);
+    alerts_json(server->deps.alerts, &filter, now_us, page);
+}
+
+/* Reads parameter NAME into *OUT, empty when missing. False: the exchange has been refused. */
+static bool
+read_parameter(struct exchange *exchange, const char *name, struct buffer *out)
+{
+    enum err err = request_query(&exchange->request, name, out);
+
+    if (err == ERR_INVALID) {
+        char text[64];
+
+        (void)snprintf(text, sizeof(text), "%s is not a valid query value", name);
+        exchange_problem(exchange, PROBLEM_VALIDATION, text);
+        return false;
+    }
+    if (err == ERR_NO_MEMORY || out->failed) {
+        exchange_problem(exchange, PROBLEM_BACKPRESSURE, NULL);
+        return false;
+    }
+    return true;
+}
+
+/* Sets the bytes of STATE and SEVERITY. False: the exchange has been refused. */
+static bool
+read_alert_words(struct exchange *exchange, struct buffer *word)
+{
+    enum alert_status status;
+    enum alert_severity severity;
+    char asked[ASKED_SERVICE] = {ASKED_ALL, ASKED_ALL};
+
+    if (!read_parameter(exchange, "state", word)) {
+        return false;
+    }
+    if (word->len > 0) {
+        if (alert_status_parse(buffer_span(word), &status) != ERR_OK) {
+            exchange_problem(exchange, PROBLEM_VALIDATION,
+                             "state must be ok, pending-no-data, firing or resolved");
+            return false;
+        }
+        asked[ASKED_STATUS] = (char)status;
+    }
+    buffer_clear(word, KEEP_BYTES_MAX);
+    if (!read_parameter(exchange, "severity", word)) {
+        return false;
+    }
+    if (word->len > 0) {
+        if (alert_severity_parse(buffer_span(word), &severity) != ERR_OK) {
+            exchange_problem(exchange, PROBLEM_VALIDATION, "severity must be page or ticket");
+            return false;
+        }
+        asked[ASKED_SEVERITY] = (char)severity;
+    }
+    buffer_append(&exchange->scratch, asked, sizeof(asked));
+    return true;
+}
+
+void
+handle_slo_alerts(struct exchange *exchange)
+{
+    struct buffer word = BUFFER_EMPTY;
+    bool good = read_alert_words(exchange, &word);
+
+    buffer_free(&word);
+    if (!good || !read_parameter(exchange, "service", &exchange->scratch)) {
+        return;
+    }
+    if (exchange->loop->server->deps.alerts == NULL) {
+        exchange_answer(exchange, 200, "application/json",
+                        SPAN_LITERAL("{\"firing\":0,\"as_of\":null,\"alerts\":[]}"), NO_STORE);
+        return;
+    }
+    page_answer(exchange, compute_slo_alerts, "application/json");
 }

@@ -19,6 +19,7 @@ const struct route ROUTES[] = {
     {METHOD_GET, "/metrics", AUTH_NONE, BODY_NONE, handle_metrics, 0},
     {METHOD_GET, "/metrics/prometheus", AUTH_NONE, BODY_NONE, handle_metrics, 0},
     {METHOD_GET, "/slo/status", AUTH_TENANT, BODY_NONE, handle_slo_status, 0},
+    {METHOD_GET, "/slo/alerts", AUTH_TENANT, BODY_NONE, handle_slo_alerts, 0},
     {METHOD_GET, "/openapi.json", AUTH_NONE, BODY_NONE, handle_openapi, OPENAPI_JSON},
     {METHOD_GET, "/openapi.yaml", AUTH_NONE, BODY_NONE, handle_openapi, OPENAPI_YAML},
     {METHOD_GET, "/docs", AUTH_NONE, BODY_NONE, handle_docs, DOCS_PAGE},

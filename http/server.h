@@ -9,10 +9,12 @@
 #ifndef SLUICE_HTTP_SERVER_H
 #define SLUICE_HTTP_SERVER_H
 
+#include "core/alerts.h"
 #include "core/base.h"
 #include "core/clock.h"
 #include "core/err.h"
 #include "core/journal.h"
+#include "core/notifier.h"
 #include "core/replicator.h"
 #include "core/slices.h"
 #include "core/slo.h"
@@ -46,6 +48,8 @@ struct server_deps {
     struct journal *journal;
     struct slices *slices;
     const struct slo_config *slo;
+    struct alerts *alerts;           /* NULL: /slo/alerts is empty */
+    const struct notifier *notifier; /* NULL: nobody is told of alerts */
     const struct clock *clock;
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */
