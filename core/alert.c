@@ -414,6 +414,7 @@ append_burn(struct buffer *out, const struct alert_facts *facts, struct alert_wi
 {
     const struct slo_objective *objective = facts->objective;
     double total = (double)window.good + (double)window.bad;
+    double burn = alert_burn_rate(objective, window);
 
     buffer_printf(out, "%.3g %% of events ", 100.0 * (double)window.bad / total);
     if (objective->type == SLO_LATENCY) {
@@ -423,8 +424,9 @@ append_burn(struct buffer *out, const struct alert_facts *facts, struct alert_wi
         buffer_append_text(out, "failed in the last ");
     }
     append_minutes(out, minutes);
-    buffer_printf(out, ", %.3g times what %.9g %% allows", alert_burn_rate(objective, window),
-                  objective->target * 100.0);
+    buffer_printf(
+        out, burn < 100.0 ? ", %.3g times what %.9g %% allows" : ", %.0f times what %.9g %% allows",
+        burn, objective->target * 100.0);
 }
 
 static void
