@@ -19,10 +19,13 @@
 #include "cli/webhook.h"
 #include "core/alerts.h"
 #include "core/log.h"
+#include "core/objectives.h"
 #include "core/replicator.h"
 #include "core/slices.h"
 #include "core/slo.h"
+#include "core/thresholds.h"
 #include "http/server.h"
+#include "storage/mysql_objectives.h"
 #include "storage/mysql_sink.h"
 #include "wal/wal.h"
 
@@ -38,13 +41,18 @@ enum {
     WEBHOOK_BACKOFF_MAX_MS = 30000,
     WEBHOOK_STOP_GRACE_MS = 1000,
     WEBHOOK_QUEUE_MAX = 1024,
+    PATH_SIZE = 4096,
 };
 
 struct app {
     struct options options;
     const struct clock *clock;
     struct slo_config slo;
+    struct thresholds *thresholds;
     struct slices *slices;
+    struct mysql_objectives *objectives_store;
+    struct objectives *objectives;
+    char objectives_file[PATH_SIZE];
     struct wal *wal;
     struct mysql_config mysql;
     struct mysql_owner owner;
@@ -52,6 +60,8 @@ struct app {
     uint32_t replicator_count;
     struct ticker *ticker;
     struct alerts *alerts;
+    const struct objective_set *alerts_set; /* what the book of alerts last saw, and ... */
+    uint64_t alerts_version;                /* ... how often it was another one */
     struct alert_judge *judge;
     struct webhook *webhook; /* NULL: nobody is told of alerts */
     struct buffer external_url;
@@ -70,7 +80,7 @@ on_durable(void *self, const struct append_event *appended)
 
     ASSERT(err == ERR_OK); /* we encoded it a moment ago */
     if (event_is_measured(&event)) {
-        err = slices_add_event(app->slices, &event, clock_wall_us(app->clock));
+        err = slices_add_event(app->slices, &event, appended->seq, clock_wall_us(app->clock));
         if (err != ERR_OK) {
             log_error("slices.add_failed", LOG_U64("seq", appended->seq), LOG_ERR(err), LOG_END);
         }
@@ -96,11 +106,10 @@ load_pending(void *self, uint64_t seq, const struct event *event)
 {
     struct app *app = self;
 
-    (void)seq;
     if (!event_is_measured(event)) {
         return ERR_OK;
     }
-    return slices_add_event(app->slices, event, clock_wall_us(app->clock));
+    return slices_add_event(app->slices, event, seq, clock_wall_us(app->clock));
 }
 
 /* ---- start ---- */
@@ -130,11 +139,58 @@ set_objectives(struct app *app)
     app->slo.future_us = (int64_t)options->max_future_skew_ms * 1000;
 }
 
+/* Up to here every partition is in the database and noted to be. */
+static uint64_t
+settled_seq(void *arg)
+{
+    const struct app *app = arg;
+    struct journal *journal = wal_journal(app->wal);
+    uint64_t least = UINT64_MAX;
+
+    for (uint32_t p = 0; p < journal->partitions; p++) {
+        uint64_t seq = journal->ops->replicated_seq(journal->self, p);
+
+        least = seq < least ? seq : least;
+    }
+    return least;
+}
+
+/* The definitions of the local copy: in force before the first event is counted. */
+static enum err
+open_objectives(struct app *app)
+{
+    struct objectives_config config = {
+        .file = app->objectives_file,
+        .rules = slices_rules(app->slices),
+        .settled_seq = settled_seq,
+        .settled_arg = app,
+        .future_us = app->slo.future_us,
+        .clock = app->clock,
+    };
+
+    if (snprintf(app->objectives_file, sizeof(app->objectives_file), "%s/objectives",
+                 app->options.wal_dir) >= PATH_SIZE) {
+        return ERR_INVALID;
+    }
+    if (options_has_db(&app->options)) {
+        enum err err;
+
+        app->mysql = options_mysql(&app->options);
+        err = mysql_objectives_open(&app->objectives_store, &app->mysql,
+                                    wal_journal(app->wal)->node_id);
+        if (err != ERR_OK) {
+            return err;
+        }
+        config.store = mysql_objectives_store(app->objectives_store);
+    }
+    return objectives_open(&app->objectives, &config);
+}
+
 static enum err
 start_log(struct app *app)
 {
     const struct options *options = &app->options;
-    const struct slices_config slices = {
+    struct slices_config slices = {
         .rules = {.threshold_us = {app->slo.objective[1].threshold_us}, .threshold_count = 1},
         .series_max = SERIES_MAX,
         .retain_minutes = RETAIN_MINUTES,
@@ -149,10 +205,17 @@ start_log(struct app *app)
         .clock = app->clock,
         .observer = {on_durable, app},
     };
-    enum err err = slices_new(&app->slices, &slices);
+    enum err err = thresholds_new(&app->thresholds);
 
     if (err == ERR_OK) {
+        slices.rules.by_service = app->thresholds;
+        err = slices_new(&app->slices, &slices);
+    }
+    if (err == ERR_OK) {
         err = wal_open(&app->wal, &wal);
+    }
+    if (err == ERR_OK) {
+        err = open_objectives(app);
     }
     if (err == ERR_OK) {
         err = wal_each_slice(app->wal, load_slice, app);
@@ -208,7 +271,6 @@ start_replicators(struct app *app)
                  LOG_END);
         return ERR_OK;
     }
-    app->mysql = options_mysql(options);
     app->owner.epoch = journal->epoch;
     app->owner.known_instance = wal_knows_instance;
     app->owner.arg = app->wal;
@@ -229,6 +291,7 @@ start_ticker(struct app *app)
 {
     struct ticker_config config = {
         .slices = app->slices,
+        .objectives = app->objectives,
         .clock = app->clock,
         .mysql = options_has_db(&app->options) ? &app->mysql : NULL,
         .interval_ms = TICK_INTERVAL_MS,
@@ -244,10 +307,27 @@ static void
 objectives_of(void *arg, struct span tenant, struct span service, struct slo_config *out)
 {
     const struct app *app = arg;
+    const struct objective_set *set = objectives_now(app->objectives);
 
-    (void)tenant;
-    (void)service;
-    *out = app->slo;
+    *out = *objective_set_config(set, &app->slo, tenant, service);
+    objective_set_release(set);
+}
+
+/* The set seen last is kept, so no other one can have its address. */
+static uint64_t
+objectives_version(void *arg)
+{
+    struct app *app = arg;
+    const struct objective_set *set = objectives_now(app->objectives);
+
+    if (set != app->alerts_set) {
+        objective_set_release(app->alerts_set);
+        app->alerts_set = set;
+        app->alerts_version++;
+    } else {
+        objective_set_release(set);
+    }
+    return app->alerts_version;
 }
 
 static void
@@ -313,6 +393,7 @@ start_alerts(struct app *app)
     const struct alerts_config book = {
         .slices = app->slices,
         .objectives = objectives_of,
+        .objectives_version = objectives_version,
         .objectives_arg = app,
     };
     struct alert_judge_config config = {
@@ -374,6 +455,7 @@ start_http(struct app *app)
         .slo = &app->slo,
         .alerts = app->alerts,
         .notifier = app->webhook == NULL ? NULL : webhook_notifier(app->webhook),
+        .objectives = app->objectives,
         .clock = app->clock,
         .tenants = app->tenants,
         .replicators = app->replicators,
@@ -543,8 +625,12 @@ release(struct app *app)
     wal_close(app->wal);
     webhook_free(app->webhook);
     alerts_free(app->alerts);
+    objective_set_release(app->alerts_set);
     buffer_free(&app->external_url);
     slices_free(app->slices);
+    objectives_close(app->objectives);
+    mysql_objectives_close(app->objectives_store);
+    thresholds_free(app->thresholds);
     tenants_free(app->tenants);
     options_free(&app->options);
 }

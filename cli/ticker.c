@@ -55,6 +55,17 @@ load_history(struct ticker *ticker, enum err *last)
     }
 }
 
+/* The store logs what goes wrong; a refresh that failed is asked for again next time. */
+static void
+refresh_objectives(struct ticker *ticker)
+{
+    if (ticker->config.objectives != NULL) {
+        enum err err = objectives_refresh(ticker->config.objectives);
+
+        (void)err;
+    }
+}
+
 /* True when it is time to stop. */
 static bool
 wait_interval(struct ticker *ticker)
@@ -90,6 +101,7 @@ run(void *arg)
         if (ticker->history != NULL) {
             load_history(ticker, &last);
         }
+        refresh_objectives(ticker);
         if (clock_monotonic_us(clock) - expired_us >= EXPIRE_INTERVAL_US) {
             expired_us = clock_monotonic_us(clock);
             slices_expire(ticker->config.slices, clock_wall_us(clock));

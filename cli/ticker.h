@@ -1,6 +1,6 @@
 /*
  * ticker.h - the SLO ticker: one thread that keeps the store of slices trimmed and in touch with
- * what other nodes have written to the same database.
+ * what other nodes have written to the same database, and the definitions in force those of it.
  *
  * Nobody waits for it: figures of this node's own events never depend on it.
  */
@@ -11,13 +11,15 @@
 #include "core/clock.h"
 #include "core/err.h"
 #include "core/journal.h"
+#include "core/objectives.h"
 #include "core/slices.h"
 #include "storage/mysql_config.h"
 
 struct ticker;
 
 struct ticker_config {
-    struct slices *slices; /* borrowed, as are the next two */
+    struct slices *slices;         /* borrowed, as are the next three */
+    struct objectives *objectives; /* NULL: none are looked after */
     const struct clock *clock;
     const struct mysql_config *mysql; /* NULL without a database */
     uint8_t node_id[JOURNAL_NODE_ID_SIZE];

@@ -1,5 +1,6 @@
 #include "cli/webhook_body.h"
 
+#include "core/objective.h"
 #include "core/timestamp.h"
 
 #define ALERT_NAME "SluiceSloBurnRate"
@@ -29,6 +30,15 @@ append_window(struct buffer *out, const char *key, int64_t minutes)
     buffer_printf(out, ",\"%s\":\"", key);
     alert_window_name(out, minutes);
     buffer_append_char(out, '"');
+}
+
+static void
+append_period(struct buffer *out, const char *key, const struct slo_objective *objective)
+{
+    char window[OBJECTIVE_WINDOW_SIZE];
+
+    objective_window_text(objective, window);
+    append_member(out, key, span_of(window));
 }
 
 /* EXTERNAL_URL/slo/alerts?service=NAME, every unusual byte escaped. */
@@ -88,7 +98,7 @@ append_alertmanager(struct buffer *out, const struct notice *notice, const char 
     append_member(out, "slo_type", span_of(slo_type_name(objective->type)));
     buffer_append_text(out, "},\"annotations\":{\"summary\":");
     buffer_append_json_string(out, sentence_of(notice));
-    append_window(out, "slo_window", objective->window_minutes);
+    append_period(out, "slo_window", objective);
     append_figure_text(out, "slo_target", objective->target);
     append_window(out, "long_window", notice->rule.long_minutes);
     append_window(out, "short_window", notice->rule.short_minutes);
@@ -140,7 +150,7 @@ webhook_body_json(struct buffer *out, const struct notice *notice, const char *e
     append_member(out, "type", span_of(slo_type_name(objective->type)));
     buffer_append_char(out, ',');
     append_number(out, "target", objective->target);
-    append_window(out, "window", objective->window_minutes);
+    append_period(out, "window", objective);
     buffer_append_text(out, ",\"fired_at\":");
     append_time(out, notice->fired_us);
     buffer_append_text(out, ",\"resolved_at\":");

@@ -273,6 +273,7 @@ struct cache {
     struct slices *slices;
     struct span tenant;
     struct span service;
+    int64_t now_us;
     int64_t now; /* first minute after the running one: windows count back from here ... */
     int64_t end; /* ... and reach to the last minute an accepted event may be in */
     struct cached item[CACHE_MAX];
@@ -287,6 +288,7 @@ cache_open(struct cache *cache, struct slices *slices, struct span tenant, struc
     cache->slices = slices;
     cache->tenant = tenant;
     cache->service = service;
+    cache->now_us = now_us;
     cache->now = minute_of_us(now_us) + 1;
     cache->end = minute_of_us(now_us + future_us) + 1;
     cache->count = 0;
@@ -305,6 +307,7 @@ cache_window(void *arg, int64_t minutes, struct alert_window *out)
 {
     struct cache *cache = arg;
     struct cached *item = cache->item;
+    struct slice_measure measure;
     enum err err;
 
     while (item < cache->item + cache->count && item->minutes != minutes) {
@@ -321,9 +324,8 @@ cache_window(void *arg, int64_t minutes, struct alert_window *out)
         }
         cache->count++;
     }
-    slice_good_bad(&item->sum,
-                   cache->objective->type == SLO_LATENCY ? cache->objective->threshold_us : 0,
-                   &out->good, &out->bad);
+    measure = slo_measure(cache->objective);
+    slice_good_bad(&item->sum, &measure, &out->good, &out->bad);
     return ERR_OK;
 }
 
@@ -491,9 +493,19 @@ end_round(struct alerts *alerts, int64_t now_us)
     alerts->count = kept;
 }
 
+static uint64_t
+objectives_version(const struct alerts *alerts)
+{
+    if (alerts->config.objectives_version == NULL) {
+        return 0;
+    }
+    return alerts->config.objectives_version(alerts->config.objectives_arg);
+}
+
 static void
 judge_all(struct alerts *alerts, int64_t now_us)
 {
+    const uint64_t version = objectives_version(alerts); /* of before: a later change shows again */
     struct name_list list = {BUFFER_EMPTY};
 
     for (uint32_t i = 0; i < alerts->count; i++) {
@@ -509,6 +521,7 @@ judge_all(struct alerts *alerts, int64_t now_us)
         judge_list(alerts, &list, now_us);
         end_round(alerts, now_us);
         alerts->judged_minute = minute_of_us(now_us);
+        alerts->judged_version = version;
     }
     buffer_free(&list.text);
 }
@@ -544,7 +557,8 @@ alerts_judge(struct alerts *alerts, int64_t now_us)
 
     pthread_mutex_lock(&alerts->lock);
     judge_changed(alerts, (struct span){NULL, 0}, now_us);
-    if (minute_of_us(now_us) != alerts->judged_minute) {
+    if (minute_of_us(now_us) != alerts->judged_minute ||
+        objectives_version(alerts) != alerts->judged_version) {
         judge_all(alerts, now_us);
     }
     pthread_mutex_unlock(&alerts->lock);
@@ -556,6 +570,9 @@ alerts_refresh(struct alerts *alerts, struct span tenant, int64_t now_us)
 {
     pthread_mutex_lock(&alerts->lock);
     judge_changed(alerts, tenant, now_us);
+    if (objectives_version(alerts) != alerts->judged_version) {
+        judge_all(alerts, now_us);
+    }
     pthread_mutex_unlock(&alerts->lock);
 }
 
@@ -577,7 +594,8 @@ fill_view(struct alert_view *view, struct cache *cache, const struct slo_objecti
         .state = *state,
     };
     cache->objective = objective;
-    err = cache_window(cache, objective->window_minutes, &view->period);
+    err =
+        cache_window(cache, cache->now - slo_window_from(objective, cache->now_us), &view->period);
     alert_rules(objective->window_minutes, rules);
     for (unsigned i = 0; err == ERR_OK && i < ALERT_RULES; i++) {
         struct alert_reading *reading = &view->reading[view->reading_count];

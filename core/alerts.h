@@ -33,6 +33,8 @@ typedef void alerts_objectives_fn(void *arg, struct span tenant, struct span ser
 struct alerts_config {
     struct slices *slices; /* borrowed */
     alerts_objectives_fn *objectives;
+    /* Another number after every change of any objective; one call at a time. NULL: never. */
+    uint64_t (*objectives_version)(void *arg);
     void *objectives_arg;
 };
 
@@ -41,12 +43,13 @@ MUST_CHECK enum err alerts_new(struct alerts **out, const struct alerts_config *
 void alerts_free(struct alerts *alerts); /* NULL allowed; no other thread may use it any more */
 
 /*
- * Judges what has changed, and everything when NOW_US is in another minute than the last time.
- * Series that cannot be judged for want of memory are judged with the next minute.
+ * Judges what has changed, and everything when NOW_US is in another minute than the last time or
+ * objectives have changed. Series that cannot be judged for want of memory are judged with the next
+ * minute.
  */
 void alerts_judge(struct alerts *alerts, int64_t now_us);
 
-/* Judges TENANT's changed series alone: for whoever is about to read. */
+/* Judges TENANT's changed series, and everything after a change of objectives: before reading. */
 void alerts_refresh(struct alerts *alerts, struct span tenant, int64_t now_us);
 
 /* ---- reading ---- */

@@ -46,7 +46,8 @@ struct alerts {
     struct watched_series **series; /* by (tenant, service) */
     uint32_t count;
     uint32_t capacity;
-    int64_t judged_minute; /* of the last round over all */
+    int64_t judged_minute;   /* of the last round over all ... */
+    uint64_t judged_version; /* ... and of the objectives then */
     int64_t saved_us;
     bool urgent; /* fired, resolved or confirmed since the last cut */
     bool dirty;  /* anything else changed */

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "core/objective.h"
 #include "core/timestamp.h"
 
 /* Where one alert's JSON lies, and what it is sorted by. */
@@ -136,6 +137,7 @@ write_alert(struct buffer *out, const struct alert_view *view)
 {
     const struct slo_objective *objective = view->objective;
     const struct alert_state *state = &view->state;
+    char window[OBJECTIVE_WINDOW_SIZE];
 
     buffer_append_text(out, "{\"service\":");
     buffer_append_json_string(out, view->service);
@@ -150,8 +152,8 @@ write_alert(struct buffer *out, const struct alert_view *view)
     write_time(out, "fired_at", state->fired_us);
     write_time(out, "resolved_at", state->resolved_us);
     write_number(out, "target", objective->target);
-    buffer_append_char(out, ',');
-    write_window(out, "window", objective->window_minutes);
+    objective_window_text(objective, window);
+    buffer_printf(out, ",\"window\":\"%s\"", window);
     buffer_printf(out, ",\"min_bad_events\":%u",
                   view->severity == ALERT_PAGE ? objective->min_bad_events : 0);
     buffer_append_text(out, ",\"rules\":[");

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "core/thresholds.h"
+
 uint64_t
 journal_partition_count(uint64_t seq, uint32_t partition, uint32_t partitions)
 {
@@ -43,12 +45,14 @@ batch_fold(struct batch *batch, const struct slice_rules *rules)
     slice_set_clear(&batch->delta);
     for (size_t i = 0; i < batch->count; i++) {
         const struct batch_event *item = &batch->events[i];
+        struct slice_rules own;
         enum err err;
 
         if (item->outcome != OUTCOME_STORED || !event_is_measured(&item->event)) {
             continue;
         }
-        err = slice_set_add_event(&batch->delta, &item->event, rules);
+        own = thresholds_of(rules, item->seq, item->event.tenant, item->event.service);
+        err = slice_set_add_event(&batch->delta, &item->event, &own);
         if (err != ERR_OK) {
             slice_set_clear(&batch->delta);
             return err;

@@ -482,7 +482,7 @@ settle_slices(struct replicator *r)
         if (item->outcome == OUTCOME_STORED || !event_is_measured(&item->event)) {
             continue;
         }
-        err = slices_remove_event(r->slices, &item->event, clock_wall_us(r->clock));
+        err = slices_remove_event(r->slices, &item->event, item->seq, clock_wall_us(r->clock));
         if (err != ERR_OK) {
             return err;
         }

@@ -84,17 +84,35 @@ above(uint32_t threshold_us)
     return 2 * (int64_t)threshold_us + 1;
 }
 
+static bool
+is_good_status(const struct slice_status_rule *rule, int64_t status)
+{
+    for (uint32_t i = 0; i < rule->range_count; i++) {
+        if (status >= rule->range[i].first && status <= rule->range[i].last) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void
-slice_good_bad(const struct slice *slice, uint32_t threshold_us, uint64_t *good_out,
+slice_good_bad(const struct slice *slice, const struct slice_measure *measure, uint64_t *good_out,
                uint64_t *bad_out)
 {
-    if (threshold_us == 0) {
-        *good_out = slice->good;
-        *bad_out = slice->bad;
+    if (measure->threshold_us != 0) {
+        *good_out = sparse_get(&slice->threshold, at_or_below(measure->threshold_us));
+        *bad_out = sparse_get(&slice->threshold, above(measure->threshold_us));
         return;
     }
-    *good_out = sparse_get(&slice->threshold, at_or_below(threshold_us));
-    *bad_out = sparse_get(&slice->threshold, above(threshold_us));
+    *good_out = slice->good;
+    if (measure->good_status.range_count > 0) {
+        *good_out = 0;
+        for (uint32_t i = 0; i < slice->status.len; i++) {
+            const struct sparse_entry *entry = &slice->status.entries[i];
+            *good_out += is_good_status(&measure->good_status, entry->key) ? entry->count : 0;
+        }
+    }
+    *bad_out = slice->good + slice->bad - *good_out;
 }
 
 /* ---- one event ---- */
@@ -443,26 +461,56 @@ slice_decode_add(struct span bytes, struct slice *into)
     return ERR_OK;
 }
 
+/* By the latency threshold, of a list that has been checked. */
+static void
+count_sides(struct list list, uint32_t threshold_us, uint64_t *good, uint64_t *bad)
+{
+    int64_t key = 0;
+    uint64_t count = 0;
+
+    *good = 0;
+    *bad = 0;
+    for (uint64_t i = 0; i < list.len; i++) {
+        bool read = read_entry(&list.reader, i, &key, &count);
+        ASSERT(read);
+        *good += key == at_or_below(threshold_us) ? count : 0;
+        *bad += key == above(threshold_us) ? count : 0;
+    }
+}
+
+static uint64_t
+count_good_status(struct list list, const struct slice_status_rule *rule)
+{
+    int64_t key = 0;
+    uint64_t count = 0;
+    uint64_t good = 0;
+
+    for (uint64_t i = 0; i < list.len; i++) {
+        bool read = read_entry(&list.reader, i, &key, &count);
+        ASSERT(read);
+        good += is_good_status(rule, key) ? count : 0;
+    }
+    return good;
+}
+
 enum err
-slice_encoded_good_bad(struct span bytes, uint32_t threshold_us, uint64_t *good_out,
+slice_encoded_good_bad(struct span bytes, const struct slice_measure *measure, uint64_t *good_out,
                        uint64_t *bad_out)
 {
     struct view view;
     enum err err = check_slice(bytes, &view);
-    int64_t key = 0;
-    uint64_t count = 0;
 
     if (err != ERR_OK) {
         return err;
     }
-    *good_out = threshold_us == 0 ? view.counts.good : 0;
-    *bad_out = threshold_us == 0 ? view.counts.bad : 0;
-    for (uint64_t i = 0; threshold_us != 0 && i < view.threshold.len; i++) {
-        bool read = read_entry(&view.threshold.reader, i, &key, &count);
-        ASSERT(read);
-        *good_out += key == at_or_below(threshold_us) ? count : 0;
-        *bad_out += key == above(threshold_us) ? count : 0;
+    if (measure->threshold_us != 0) {
+        count_sides(view.threshold, measure->threshold_us, good_out, bad_out);
+        return ERR_OK;
     }
+    *good_out = measure->good_status.range_count == 0
+                    ? view.counts.good
+                    : count_good_status(view.status, &measure->good_status);
+    *bad_out = view.counts.good + view.counts.bad - *good_out;
     return ERR_OK;
 }
 

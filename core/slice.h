@@ -34,17 +34,43 @@ struct slice {
 };
 
 enum {
-    SLICE_THRESHOLDS_MAX = 8
+    SLICE_THRESHOLDS_MAX = 9, /* of one service: its objectives' and the default one */
+    SLICE_RANGES_MAX = 8,
 };
 
 /* The largest good + bad of any slice, so that no sum of counters comes near the end of 64 bits. */
 #define SLICE_TOTAL_MAX (UINT64_C(1) << 56)
 
+struct thresholds;
+
 /* Latency thresholds counted exactly, in microseconds, ascending. Borrowed, constant while used. */
 struct slice_rules {
     uint32_t threshold_us[SLICE_THRESHOLDS_MAX]; /* each at least 1 */
     uint32_t threshold_count;
+    struct thresholds *by_service; /* further ones of some services, see thresholds.h; NULL: none */
 };
+
+/* Statuses that are good: those in one of the ranges, or below 500 when there is none. */
+struct slice_status_rule {
+    uint32_t range_count;
+    struct slice_status_range {
+        uint16_t first;
+        uint16_t last;
+    } range[SLICE_RANGES_MAX]; /* unused ones are zero, so that equal rules have equal bytes */
+};
+
+/* What an objective takes for good: by status, or with a threshold by latency. */
+struct slice_measure {
+    uint32_t threshold_us; /* 0: GOOD_STATUS decides */
+    struct slice_status_rule good_status;
+};
+_Static_assert(sizeof(struct slice_measure) == 4 + 4 + 4 * SLICE_RANGES_MAX, "no padding");
+
+static inline bool
+slice_measure_equal(const struct slice_measure *a, const struct slice_measure *b)
+{
+    return memcmp(a, b, sizeof(*a)) == 0;
+}
 
 /* True when RULES are as described above; rules given to any function here must be. */
 bool slice_rules_valid(const struct slice_rules *rules);
@@ -59,11 +85,11 @@ slice_is_empty(const struct slice *slice)
 }
 
 /*
- * Good and bad in the sense of one objective: THRESHOLD_US 0 asks for the status rule < 500, else
- * for latencies at or below and above that threshold, of the events that were compared with it.
+ * Good and bad in the sense of one objective: by the statuses of all events, or by latencies at or
+ * below and above its threshold, of the events that were compared with it.
  */
-void slice_good_bad(const struct slice *slice, uint32_t threshold_us, uint64_t *good_out,
-                    uint64_t *bad_out);
+void slice_good_bad(const struct slice *slice, const struct slice_measure *measure,
+                    uint64_t *good_out, uint64_t *bad_out);
 
 /* Adds one measured event (asserted). Errors as slice_add(). */
 MUST_CHECK enum err slice_add_event(struct slice *slice, const struct event *event,
@@ -100,7 +126,7 @@ void slice_encode(const struct slice *slice, struct buffer *out);
 MUST_CHECK enum err slice_decode_add(struct span bytes, struct slice *into);
 
 /* slice_good_bad() of an encoded slice, without building it. Errors as slice_decode_add(). */
-MUST_CHECK enum err slice_encoded_good_bad(struct span bytes, uint32_t threshold_us,
+MUST_CHECK enum err slice_encoded_good_bad(struct span bytes, const struct slice_measure *measure,
                                            uint64_t *good_out, uint64_t *bad_out);
 
 /* ---- slice_unit: one event as a slice, on the stack ---- */

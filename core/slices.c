@@ -21,6 +21,7 @@
 
 #include "core/bytes.h"
 #include "core/histogram.h"
+#include "core/thresholds.h"
 
 enum {
     HOUR = 60,
@@ -28,7 +29,8 @@ enum {
     PACK_AFTER = 10,     /* minutes after an hour's end: stragglers mostly come before */
     OPEN_PER_SERIES = 2, /* the present hour and the one before are never packed for room */
     OPEN_HOURS_DEFAULT = 2048,
-    KNOWN_MAX = 8,
+    KNOWN_MAX = 8,   /* limits whose counts an hour or a day remembers */
+    LIMITS_MAX = 16, /* of one series */
     TABLE_SIZE_FIRST = 64,
     LENGTH_BYTES = 4,
 };
@@ -145,12 +147,23 @@ struct open_hour {
 /* Violations counted before; forgotten at the next change. Round robin when there are more limits.
  */
 struct known {
-    uint32_t len;
-    uint32_t next;
+    uint16_t len;
+    uint16_t next;
     struct {
-        struct slices_limit limit;
+        uint32_t limit; /* number of a limit of the series */
         uint32_t count;
     } entry[KNOWN_MAX];
+};
+
+/* The limits a series was asked about last. A number is never given to another limit. */
+struct limits {
+    uint32_t len;
+    uint32_t next; /* round robin when there are more */
+    uint32_t given;
+    struct {
+        struct slices_limit limit;
+        uint32_t number;
+    } entry[LIMITS_MAX];
 };
 
 struct hour {
@@ -189,6 +202,7 @@ struct series {
     struct line days;
     struct line hours;
     struct line sources;
+    struct limits *limits;
     uint64_t tick;
     uint32_t open_count;
 };
@@ -767,6 +781,7 @@ free_series(struct slices *slices, struct series *series)
     line_free(&series->hours);
     line_free(&series->days);
     line_free(&series->sources);
+    free(series->limits);
     pthread_mutex_destroy(&series->lock);
     free(series);
 }
@@ -960,10 +975,11 @@ key_of(const struct event *event)
 }
 
 enum err
-slices_add_event(struct slices *slices, const struct event *event, int64_t now_us)
+slices_add_event(struct slices *slices, const struct event *event, uint64_t seq, int64_t now_us)
 {
     struct slice_key key = key_of(event);
     struct slice_unit unit;
+    struct slice_rules rules;
 
     if (!event_is_measured(event)) {
         return ERR_OK;
@@ -972,13 +988,17 @@ slices_add_event(struct slices *slices, const struct event *event, int64_t now_u
         count_dropped(slices, 1);
         return ERR_OK;
     }
-    slice_unit_init(&unit, event, &slices->config.rules);
+    thresholds_begin(&slices->config.rules, seq);
+    rules = thresholds_of(&slices->config.rules, seq, key.tenant, key.service);
+    slice_unit_init(&unit, event, &rules);
     return add_slice(slices, &key, &unit.slice);
 }
 
 enum err
-slices_remove_event(struct slices *slices, const struct event *event, int64_t now_us)
+slices_remove_event(struct slices *slices, const struct event *event, uint64_t seq, int64_t now_us)
 {
+    const struct slice_rules rules =
+        thresholds_of(&slices->config.rules, seq, event->tenant, event->service);
     struct slice_key key = key_of(event);
     struct slice_unit unit;
     struct series *series;
@@ -991,7 +1011,7 @@ slices_remove_event(struct slices *slices, const struct event *event, int64_t no
     if (series == NULL) {
         return ERR_OK;
     }
-    slice_unit_init(&unit, event, &slices->config.rules);
+    slice_unit_init(&unit, event, &rules);
     err = series_subtract_own(slices, series, key.minute, &unit.slice);
     leave_series(slices, series);
     return err;
@@ -1389,12 +1409,47 @@ slices_sum_counts(struct slices *slices, struct span tenant, struct span service
 
 /* ---- violations ---- */
 
+/* A limit and the series' number for it; 0: without memory there is none, and nothing is known. */
+struct asked {
+    struct slices_limit limit;
+    uint32_t number;
+};
+
+static struct asked
+ask(struct series *series, struct slices_limit limit)
+{
+    struct limits *limits = series->limits;
+    uint32_t at;
+
+    if (limits == NULL) {
+        limits = series->limits = calloc(1, sizeof(*limits));
+    }
+    if (limits == NULL) {
+        return (struct asked){limit, 0};
+    }
+    for (at = 0; at < limits->len; at++) {
+        if (limits->entry[at].limit.budget_ppb == limit.budget_ppb &&
+            slice_measure_equal(&limits->entry[at].limit.measure, &limit.measure)) {
+            return (struct asked){limit, limits->entry[at].number};
+        }
+    }
+    if (limits->len < LIMITS_MAX) {
+        limits->len++;
+    } else {
+        at = limits->next;
+        limits->next = (at + 1) % LIMITS_MAX;
+    }
+    ASSERT(limits->given < UINT32_MAX); /* a definition has to change for each */
+    limits->entry[at].limit = limit;
+    limits->entry[at].number = ++limits->given;
+    return (struct asked){limit, limits->given};
+}
+
 static bool
-known_get(const struct known *known, struct slices_limit limit, uint64_t *count)
+known_get(const struct known *known, const struct asked *asked, uint64_t *count)
 {
     for (uint32_t i = 0; known != NULL && i < known->len; i++) {
-        if (known->entry[i].limit.threshold_us == limit.threshold_us &&
-            known->entry[i].limit.budget_ppb == limit.budget_ppb) {
+        if (known->entry[i].limit == asked->number) {
             *count += known->entry[i].count;
             return true;
         }
@@ -1404,39 +1459,40 @@ known_get(const struct known *known, struct slices_limit limit, uint64_t *count)
 
 /* Remembers a count; without memory it is found again next time. */
 static void
-known_put(struct known **known, struct slices_limit limit, uint64_t count)
+known_put(struct known **known, const struct asked *asked, uint64_t count)
 {
-    uint32_t at;
+    uint16_t at;
 
-    if (*known == NULL) {
+    if (*known == NULL && asked->number != 0) {
         *known = calloc(1, sizeof(**known));
     }
-    if (*known == NULL) {
+    if (*known == NULL || asked->number == 0) {
         return;
     }
     if ((*known)->len < KNOWN_MAX) {
         at = (*known)->len++;
     } else {
         at = (*known)->next;
-        (*known)->next = (at + 1) % KNOWN_MAX;
+        (*known)->next = (uint16_t)((at + 1) % KNOWN_MAX);
     }
-    (*known)->entry[at].limit = limit;
+    (*known)->entry[at].limit = asked->number;
     (*known)->entry[at].count = narrow_u32(count);
 }
 
 static void
-good_bad_of(const struct minute_view *view, uint32_t threshold_us, uint64_t *good, uint64_t *bad)
+good_bad_of(const struct minute_view *view, const struct slice_measure *measure, uint64_t *good,
+            uint64_t *bad)
 {
     if (view->slice != NULL) {
-        slice_good_bad(view->slice, threshold_us, good, bad);
+        slice_good_bad(view->slice, measure, good, bad);
     } else {
-        enum err err = slice_encoded_good_bad(view->bytes, threshold_us, good, bad);
+        enum err err = slice_encoded_good_bad(view->bytes, measure, good, bad);
         ASSERT(err == ERR_OK); /* the bytes are our own */
     }
 }
 
 static uint64_t
-violations_of_hour(const struct hour *hour, int64_t from, int64_t to, struct slices_limit limit)
+violations_of_hour(const struct hour *hour, int64_t from, int64_t to, const struct asked *asked)
 {
     struct minute_walk walk = walk_hour(hour);
     struct minute_view view;
@@ -1446,8 +1502,8 @@ violations_of_hour(const struct hour *hour, int64_t from, int64_t to, struct sli
 
     while (walk_next(&walk, &view)) {
         if (view.start >= from && view.start < to) {
-            good_bad_of(&view, limit.threshold_us, &good, &bad);
-            count += slices_limit_broken(limit, good, bad) ? 1 : 0;
+            good_bad_of(&view, &asked->limit.measure, &good, &bad);
+            count += slices_limit_broken(asked->limit, good, bad) ? 1 : 0;
         }
     }
     return count;
@@ -1455,7 +1511,7 @@ violations_of_hour(const struct hour *hour, int64_t from, int64_t to, struct sli
 
 /* FROM and TO are any minutes; whole hours inside are looked up first. */
 static uint64_t
-violations_by_hours(struct series *series, int64_t from, int64_t to, struct slices_limit limit)
+violations_by_hours(struct series *series, int64_t from, int64_t to, const struct asked *asked)
 {
     size_t at = first_hour(series, from);
     uint64_t total = 0;
@@ -1464,12 +1520,12 @@ violations_by_hours(struct series *series, int64_t from, int64_t to, struct slic
     while ((hour = next_hour(series, &at, to)) != NULL) {
         bool whole = hour->start >= from && hour->start + HOUR <= to;
         uint64_t count;
-        if (whole && known_get(hour->known, limit, &total)) {
+        if (whole && known_get(hour->known, asked, &total)) {
             continue;
         }
-        count = violations_of_hour(hour, from, to, limit);
+        count = violations_of_hour(hour, from, to, asked);
         if (whole) {
-            known_put(&hour->known, limit, count);
+            known_put(&hour->known, asked, count);
         }
         total += count;
     }
@@ -1477,10 +1533,10 @@ violations_by_hours(struct series *series, int64_t from, int64_t to, struct slic
 }
 
 static uint64_t
-violations_by_days(struct series *series, struct cut cut, struct slices_limit limit)
+violations_by_days(struct series *series, struct cut cut, const struct asked *asked)
 {
     size_t at = line_lower(&series->days, sizeof(struct day), cut.days_from);
-    uint64_t total = violations_by_hours(series, cut.from, cut.days_from, limit);
+    uint64_t total = violations_by_hours(series, cut.from, cut.days_from, asked);
 
     for (; at < series->days.len; at++) {
         struct day *day = line_item(&series->days, sizeof(*day), at);
@@ -1488,13 +1544,13 @@ violations_by_days(struct series *series, struct cut cut, struct slices_limit li
         if (day->start >= cut.days_to) {
             break;
         }
-        if (!known_get(day->known, limit, &total)) {
-            count = violations_by_hours(series, day->start, day->start + DAY, limit);
-            known_put(&day->known, limit, count);
+        if (!known_get(day->known, asked, &total)) {
+            count = violations_by_hours(series, day->start, day->start + DAY, asked);
+            known_put(&day->known, asked, count);
             total += count;
         }
     }
-    return total + violations_by_hours(series, cut.days_to, cut.to, limit);
+    return total + violations_by_hours(series, cut.days_to, cut.to, asked);
 }
 
 uint64_t
@@ -1505,10 +1561,49 @@ slices_violations(struct slices *slices, struct span tenant, struct span service
     uint64_t count = 0;
 
     if (series != NULL) {
-        count = violations_by_days(series, cut_range(from_minute, to_minute), limit);
+        const struct asked asked = ask(series, limit);
+
+        count = violations_by_days(series, cut_range(from_minute, to_minute), &asked);
         leave_series(slices, series);
     }
     return count;
+}
+
+void
+slices_each_violation(struct slices *slices, struct span tenant, struct span service,
+                      int64_t from_minute, int64_t to_minute, struct slices_limit limit,
+                      void (*fn)(void *arg, int64_t minute, uint64_t good, uint64_t bad), void *arg)
+{
+    struct cut cut = cut_range(from_minute, to_minute);
+    struct series *series = enter_series(slices, tenant, service);
+    struct asked asked;
+    struct hour *hour;
+    size_t at;
+
+    if (series == NULL) {
+        return;
+    }
+    asked = ask(series, limit);
+    at = first_hour(series, cut.from);
+    while ((hour = next_hour(series, &at, cut.to)) != NULL) {
+        struct minute_walk walk = walk_hour(hour);
+        struct minute_view view;
+        uint64_t good;
+        uint64_t bad;
+
+        if (violations_by_hours(series, hour->start, hour->start + HOUR, &asked) == 0) {
+            continue;
+        }
+        while (walk_next(&walk, &view)) {
+            if (view.start >= cut.from && view.start < cut.to) {
+                good_bad_of(&view, &limit.measure, &good, &bad);
+                if (slices_limit_broken(limit, good, bad)) {
+                    fn(arg, view.start, good, bad);
+                }
+            }
+        }
+    }
+    leave_series(slices, series);
 }
 
 /* ---- walking ---- */
@@ -1518,6 +1613,7 @@ slices_each_minute(struct slices *slices, struct span tenant, struct span servic
                    int64_t from_minute, int64_t to_minute,
                    void (*fn)(void *arg, int64_t minute, uint64_t good, uint64_t bad), void *arg)
 {
+    const struct slice_measure by_status = {0};
     struct cut cut = cut_range(from_minute, to_minute);
     struct series *series = enter_series(slices, tenant, service);
     const struct hour *hour;
@@ -1534,12 +1630,23 @@ slices_each_minute(struct slices *slices, struct span tenant, struct span servic
             uint64_t good;
             uint64_t bad;
             if (view.start >= cut.from && view.start < cut.to) {
-                good_bad_of(&view, 0, &good, &bad);
+                good_bad_of(&view, &by_status, &good, &bad);
                 fn(arg, view.start, good, bad);
             }
         }
     }
     leave_series(slices, series);
+}
+
+bool
+slices_has_series(struct slices *slices, struct span tenant, struct span service)
+{
+    struct series *series = enter_series(slices, tenant, service);
+
+    if (series != NULL) {
+        leave_series(slices, series);
+    }
+    return series != NULL;
 }
 
 void

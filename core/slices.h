@@ -40,19 +40,20 @@ void slices_free(struct slices *slices); /* NULL allowed; no other thread may us
 const struct slice_rules *slices_rules(const struct slices *slices);
 
 /*
- * Adds one measured event of this node; others are ignored. NOW_US decides what is too old to keep:
- * such an event, and one of a series beyond series_max, is dropped and counted. ERR_NO_MEMORY:
- * nothing was added.
+ * Adds one measured event of this node; others are ignored. SEQ is its number in the log. NOW_US
+ * decides what is too old to keep: such an event, and one of a series beyond series_max, is dropped
+ * and counted. ERR_NO_MEMORY: nothing was added. One thread at a time, which is the only one that
+ * makes changed thresholds count.
  */
-MUST_CHECK enum err slices_add_event(struct slices *slices, const struct event *event,
+MUST_CHECK enum err slices_add_event(struct slices *slices, const struct event *event, uint64_t seq,
                                      int64_t now_us);
 
 /*
- * Takes an event out that slices_add_event() was given before. One that is no longer there (dropped
- * then, or expired since) is ignored. ERR_NO_MEMORY: nothing was taken out.
+ * Takes an event out that slices_add_event() was given before, with the same SEQ. One that is no
+ * longer there (dropped then, or expired since) is ignored. ERR_NO_MEMORY: nothing was taken out.
  */
 MUST_CHECK enum err slices_remove_event(struct slices *slices, const struct event *event,
-                                        int64_t now_us);
+                                        uint64_t seq, int64_t now_us);
 
 /*
  * Adds a slice of this node's stored history (at start). One that is too old is ignored. On
@@ -88,7 +89,7 @@ MUST_CHECK enum err slices_sum_counts(struct slices *slices, struct span tenant,
  * budget_ppb / 10^9. Compared in integers, so 999 of 1000 is not below 0.999.
  */
 struct slices_limit {
-    uint32_t threshold_us;
+    struct slice_measure measure;
     uint32_t budget_ppb; /* 1 to 10^9 */
 };
 
@@ -107,6 +108,15 @@ uint64_t slices_violations(struct slices *slices, struct span tenant, struct spa
                            int64_t from_minute, int64_t to_minute, struct slices_limit limit);
 
 /*
+ * Calls FN for each minute that is a violation, in order, with its good and bad. Hours known to
+ * have none are passed over. FN must not call back into the store: it runs under the series' lock.
+ */
+void slices_each_violation(struct slices *slices, struct span tenant, struct span service,
+                           int64_t from_minute, int64_t to_minute, struct slices_limit limit,
+                           void (*fn)(void *arg, int64_t minute, uint64_t good, uint64_t bad),
+                           void *arg);
+
+/*
  * Calls FN for each minute in [FROM, TO) of a series that has events, in order, with its good and
  * bad. FN must not call back into the store: it runs under the series' lock.
  */
@@ -114,6 +124,9 @@ void slices_each_minute(struct slices *slices, struct span tenant, struct span s
                         int64_t from_minute, int64_t to_minute,
                         void (*fn)(void *arg, int64_t minute, uint64_t good, uint64_t bad),
                         void *arg);
+
+/* Some event of the series is held. */
+bool slices_has_series(struct slices *slices, struct span tenant, struct span service);
 
 /*
  * Calls FN for each service of TENANT, in the order of the names' bytes. No lock is held meanwhile:

@@ -6,8 +6,10 @@
 #include <math.h>
 
 #include "core/histogram.h"
+#include "core/timestamp.h"
 
 enum {
+    DAY = 24 * 60,
     BURN_HOUR = 2, /* the burn window that risk and exhaustion are judged by */
     PPB = 1000000000,
     WINDOWS_MAX = SLO_BURN_WINDOWS + SLO_OBJECTIVES_MAX,
@@ -63,26 +65,92 @@ slo_budget_ppb(double target)
     return ppb > PPB ? PPB : (uint32_t)ppb;
 }
 
+struct slice_measure
+slo_measure(const struct slo_objective *objective)
+{
+    struct slice_measure measure = {0};
+
+    if (objective->type == SLO_LATENCY) {
+        measure.threshold_us = objective->threshold_us;
+    } else {
+        measure.good_status = objective->good_status;
+    }
+    return measure;
+}
+
+struct slices_limit
+slo_limit(const struct slo_objective *objective)
+{
+    return (struct slices_limit){slo_measure(objective), slo_budget_ppb(objective->target)};
+}
+
+/* ---- windows ---- */
+
+/* The Monday on or before DAYS since 1970, which began on a Thursday. */
+static int64_t
+monday_of(int64_t days)
+{
+    return days - (days % 7 + 10) % 7;
+}
+
+/* Local midnight of the day a calendar window begins with. */
+static int64_t
+calendar_from(enum slo_window window, int64_t local_minute)
+{
+    int64_t days = (local_minute - ((local_minute % DAY) + DAY) % DAY) / DAY;
+    struct civil_date date = civil_from_days(days);
+
+    if (window == SLO_WEEK) {
+        return monday_of(days) * DAY;
+    }
+    date.day = 1;
+    return days_from_civil(date) * DAY;
+}
+
+bool
+slo_zone_is_known(const char *zone)
+{
+    return strcmp(zone, "UTC") == 0 || strcmp(zone, "Etc/UTC") == 0;
+}
+
+int64_t
+slo_window_from(const struct slo_objective *objective, int64_t now_us)
+{
+    int64_t minute = minute_of_us(now_us);
+
+    switch (objective->window) {
+    case SLO_ROLLING:
+        ASSERT(objective->window_minutes > 0);
+        return minute + 1 - objective->window_minutes;
+    case SLO_WEEK:
+    case SLO_MONTH:
+        return calendar_from(objective->window, minute); /* UTC is the only zone so far */
+    }
+    ASSERT(false); /* all values are above */
+    return minute;
+}
+
 /* ---- the sums of one service ---- */
 
 struct window {
-    int64_t minutes;
+    int64_t from;
     struct slice sum;
 };
 
 struct windows {
     struct window item[WINDOWS_MAX];
     uint32_t count;
+    int64_t now_us;
     int64_t now;     /* first minute after the running one: windows count back from here ... */
     int64_t end;     /* ... and reach to the last minute an accepted event may be in */
-    int64_t longest; /* of the objectives; the only one with latency buckets */
+    int64_t longest; /* where the longest of the objectives begins, the only one with buckets */
 };
 
 static struct window *
-find_window(struct windows *windows, int64_t minutes)
+find_window(struct windows *windows, int64_t from)
 {
     for (uint32_t i = 0; i < windows->count; i++) {
-        if (windows->item[i].minutes == minutes) {
+        if (windows->item[i].from == from) {
             return &windows->item[i];
         }
     }
@@ -90,20 +158,20 @@ find_window(struct windows *windows, int64_t minutes)
 }
 
 static const struct slice *
-window_sum(struct windows *windows, int64_t minutes)
+window_sum(struct windows *windows, int64_t from)
 {
-    const struct window *window = find_window(windows, minutes);
+    const struct window *window = find_window(windows, from);
 
     ASSERT(window != NULL);
     return &window->sum;
 }
 
 static void
-want_window(struct windows *windows, int64_t minutes)
+want_window(struct windows *windows, int64_t from)
 {
-    if (find_window(windows, minutes) == NULL) {
+    if (find_window(windows, from) == NULL) {
         ASSERT(windows->count < WINDOWS_MAX);
-        windows->item[windows->count++] = (struct window){minutes, {0}};
+        windows->item[windows->count++] = (struct window){from, {0}};
     }
 }
 
@@ -111,13 +179,14 @@ static void
 want_windows(struct windows *windows, const struct slo_config *config)
 {
     for (uint32_t i = 0; i < SLO_BURN_WINDOWS; i++) {
-        want_window(windows, SLO_BURN_WINDOW_MINUTES[i]);
+        want_window(windows, windows->now - SLO_BURN_WINDOW_MINUTES[i]);
     }
+    windows->longest = windows->end;
     for (uint32_t i = 0; i < config->objective_count; i++) {
-        int64_t minutes = config->objective[i].window_minutes;
-        ASSERT(minutes > 0);
-        want_window(windows, minutes);
-        windows->longest = minutes > windows->longest ? minutes : windows->longest;
+        int64_t from = slo_window_from(&config->objective[i], windows->now_us);
+
+        want_window(windows, from);
+        windows->longest = from < windows->longest ? from : windows->longest;
     }
 }
 
@@ -129,11 +198,11 @@ fetch_windows(struct windows *windows, struct slices *slices, struct span tenant
 
     for (uint32_t i = 0; err == ERR_OK && i < windows->count; i++) {
         struct window *window = &windows->item[i];
-        int64_t from = windows->now - window->minutes;
-        if (window->minutes == windows->longest) {
-            err = slices_sum(slices, tenant, service, from, windows->end, &window->sum);
+        if (window->from == windows->longest) {
+            err = slices_sum(slices, tenant, service, window->from, windows->end, &window->sum);
         } else {
-            err = slices_sum_counts(slices, tenant, service, from, windows->end, &window->sum);
+            err = slices_sum_counts(slices, tenant, service, window->from, windows->end,
+                                    &window->sum);
         }
     }
     return err;
@@ -148,17 +217,6 @@ clear_windows(struct windows *windows)
 }
 
 /* ---- figures ---- */
-
-static struct slices_limit
-limit_of(const struct slo_objective *objective)
-{
-    struct slices_limit limit = {0, slo_budget_ppb(objective->target)};
-
-    if (objective->type == SLO_LATENCY) {
-        limit.threshold_us = objective->threshold_us;
-    }
-    return limit;
-}
 
 static double
 ratio(uint64_t part, uint64_t total)
@@ -179,7 +237,7 @@ burn_rate(const struct slice *sum, struct slices_limit limit)
     uint64_t good;
     uint64_t bad;
 
-    slice_good_bad(sum, limit.threshold_us, &good, &bad);
+    slice_good_bad(sum, &limit.measure, &good, &bad);
     return good + bad == 0 ? NAN : (double)bad / allowed_bad(good + bad, limit);
 }
 
@@ -189,7 +247,7 @@ seconds_to_exhaustion(double events_left, const struct slice *last_hour, struct 
     uint64_t good;
     uint64_t bad;
 
-    slice_good_bad(last_hour, limit.threshold_us, &good, &bad);
+    slice_good_bad(last_hour, &limit.measure, &good, &bad);
     if (events_left <= 0.0) {
         return 0.0;
     }
@@ -222,18 +280,24 @@ static void
 fill_figures(struct slo_figures *out, const struct slo_objective *objective,
              struct windows *windows)
 {
-    const struct slices_limit limit = limit_of(objective);
-    const struct slice *last_hour = window_sum(windows, SLO_BURN_WINDOW_MINUTES[BURN_HOUR]);
+    const struct slices_limit limit = slo_limit(objective);
+    const struct slice *last_hour =
+        window_sum(windows, windows->now - SLO_BURN_WINDOW_MINUTES[BURN_HOUR]);
+    const int64_t from = slo_window_from(objective, windows->now_us);
+    const struct slice *sum = window_sum(windows, from);
     uint64_t total;
     double allowed;
 
-    *out = (struct slo_figures){.objective = objective};
-    slice_good_bad(window_sum(windows, objective->window_minutes), limit.threshold_us, &out->good,
-                   &out->bad);
+    *out = (struct slo_figures){.objective = objective, .from_minute = from};
+    slice_good_bad(sum, &limit.measure, &out->good, &out->bad);
     for (uint32_t i = 0; i < SLO_BURN_WINDOWS; i++) {
-        out->burn_rate[i] = burn_rate(window_sum(windows, SLO_BURN_WINDOW_MINUTES[i]), limit);
+        out->burn_rate[i] =
+            burn_rate(window_sum(windows, windows->now - SLO_BURN_WINDOW_MINUTES[i]), limit);
     }
     total = out->good + out->bad;
+    if (objective->type == SLO_LATENCY) {
+        out->uncounted = sum->timed - total; /* both sides of a threshold are at most TIMED */
+    }
     out->attained = ratio(out->good, total);
     if (total == 0) {
         out->error_budget_remaining = NAN;
@@ -244,7 +308,7 @@ fill_figures(struct slo_figures *out, const struct slo_objective *objective,
         allowed = allowed_bad(total, limit);
         out->events_left = allowed - (double)out->bad;
         out->error_budget_remaining = out->events_left / allowed;
-        out->minutes_left = out->events_left / (double)total * (double)objective->window_minutes;
+        out->minutes_left = out->events_left / (double)total * (double)(windows->now - from);
         out->time_to_exhaustion_s = seconds_to_exhaustion(out->events_left, last_hour, limit);
     }
     out->health = judge(out, limit);
@@ -269,7 +333,8 @@ slo_service_figures(struct slices *slices, const struct slo_config *config, stru
                     struct span service, int64_t now_us, struct slo_service *out)
 {
     static const struct slice nothing = {0};
-    struct windows windows = {.now = minute_of_us(now_us) + 1,
+    struct windows windows = {.now_us = now_us,
+                              .now = minute_of_us(now_us) + 1,
                               .end = minute_of_us(now_us + config->future_us) + 1};
     enum err err;
 
@@ -279,14 +344,14 @@ slo_service_figures(struct slices *slices, const struct slo_config *config, stru
     err = fetch_windows(&windows, slices, tenant, service);
     if (err == ERR_OK) {
         *out = (struct slo_service){.health = SLO_NO_DATA};
-        fill_service(out, windows.longest == 0 ? &nothing : window_sum(&windows, windows.longest));
+        fill_service(out, config->objective_count == 0 ? &nothing
+                                                       : window_sum(&windows, windows.longest));
         for (uint32_t i = 0; i < config->objective_count; i++) {
             const struct slo_objective *objective = &config->objective[i];
             struct slo_figures *figures = &out->figures[i];
             fill_figures(figures, objective, &windows);
-            figures->violations =
-                slices_violations(slices, tenant, service, windows.now - objective->window_minutes,
-                                  windows.end, limit_of(objective));
+            figures->violations = slices_violations(slices, tenant, service, figures->from_minute,
+                                                    windows.end, slo_limit(objective));
             out->health = figures->health > out->health ? figures->health : out->health;
         }
         out->figure_count = config->objective_count;

@@ -17,21 +17,34 @@
 #include "core/slices.h"
 
 enum slo_type {
-    SLO_AVAILABILITY, /* good: a status below 500 */
+    SLO_AVAILABILITY, /* good: a status of good_status */
     SLO_LATENCY,      /* good: at or below the threshold; events without a latency do not count */
 };
 
+enum slo_window {
+    SLO_ROLLING,
+    SLO_WEEK,  /* from Monday, of ZONE's calendar */
+    SLO_MONTH, /* from the first, of ZONE's calendar */
+};
+
 enum {
-    SLO_MIN_BAD_EVENTS_DEFAULT = 5
+    SLO_ID_SIZE = 64,   /* with the NUL, as the next one */
+    SLO_ZONE_SIZE = 64, /* an IANA name */
+    SLO_MIN_BAD_EVENTS_DEFAULT = 5,
 };
 
 struct slo_objective {
-    char id[64]; /* "default-availability", "default-latency", or the definition's id */
+    char id[SLO_ID_SIZE]; /* "default-availability", "default-latency", or the definition's id */
     enum slo_type type;
     double target;         /* (0, 1) */
     uint32_t threshold_us; /* SLO_LATENCY: counted exactly, must be one of the slice rules */
-    int64_t window_minutes;
-    uint32_t min_bad_events; /* a page needs so many bad events in its long window */
+    struct slice_status_rule good_status; /* SLO_AVAILABILITY */
+    enum slo_window window;
+    int64_t window_minutes;   /* its length; nominal (7 or 30 days) for a calendar window */
+    char zone[SLO_ZONE_SIZE]; /* of a calendar window */
+    uint32_t min_bad_events;  /* fewer never page, and are no incident */
+    int64_t counted_from_us;  /* SLO_LATENCY: events that came before were not compared with the
+                                 threshold; 0: all were */
 };
 
 enum {
@@ -65,9 +78,11 @@ extern const int64_t SLO_BURN_WINDOW_MINUTES[SLO_BURN_WINDOWS];
 struct slo_figures {
     const struct slo_objective *objective; /* in the config given */
     enum slo_health health;
+    int64_t from_minute; /* first of the window */
     uint64_t good;
     uint64_t bad;
-    double attained;               /* good / (good + bad) */
+    uint64_t uncounted; /* SLO_LATENCY: timed events nobody compared with the threshold */
+    double attained;    /* good / (good + bad) */
     double error_budget_remaining; /* 1 - (bad/total)/(1-T), signed */
     double events_left;            /* bad events the budget still allows, signed, not rounded */
     double minutes_left; /* budget left as minutes of total outage at the window's mean traffic */
@@ -94,6 +109,16 @@ struct slo_service {
     struct slo_figures figures[SLO_OBJECTIVES_MAX];
     uint32_t figure_count;
 };
+
+/* Whether calendar windows can be of this zone. */
+bool slo_zone_is_known(const char *zone);
+
+/* First minute of OBJECTIVE's window at NOW_US. */
+int64_t slo_window_from(const struct slo_objective *objective, int64_t now_us);
+
+/* What slices count as good and bad for OBJECTIVE, and when a minute is a violation of it. */
+struct slice_measure slo_measure(const struct slo_objective *objective);
+struct slices_limit slo_limit(const struct slo_objective *objective);
 
 /* Computes one service's figures at NOW_US. ERR_NO_MEMORY leaves *OUT untouched. Any thread. */
 MUST_CHECK enum err slo_service_figures(struct slices *slices, const struct slo_config *config,

@@ -10,10 +10,7 @@
 #include "core/histogram.h"
 #include "core/timestamp.h"
 
-enum {
-    MINUTES_PER_HOUR = 60,
-    MINUTES_PER_DAY = 24 * MINUTES_PER_HOUR,
-};
+#define MINUTE_US INT64_C(60000000)
 
 struct named_service {
     char name[EVENT_NAME_MAX];
@@ -89,8 +86,10 @@ collect(void *arg, struct span service)
         collection->err = ERR_NO_MEMORY;
         return;
     }
-    collection->err = slo_service_figures(request->slices, request->config, request->tenant,
-                                          service, request->now_us, &item->figures);
+    collection->err = slo_service_figures(
+        request->slices,
+        objective_set_config(request->objectives, request->config, request->tenant, service),
+        request->tenant, service, request->now_us, &item->figures);
     if (collection->err != ERR_OK) {
         free(item);
         return;
@@ -101,14 +100,30 @@ collect(void *arg, struct span service)
     collection->services[collection->len++] = item;
 }
 
-/* Passes on the one service that was asked for. */
+/* Passes on a service with definitions that has no events, and so is not collected otherwise. */
 static void
-collect_wanted(void *arg, struct span service)
+collect_silent(void *arg, struct span service)
 {
-    struct collection *collection = arg;
+    const struct slo_status_request *request = ((struct collection *)arg)->request;
 
-    if (span_equal(service, collection->request->service)) {
+    if (!slices_has_series(request->slices, request->tenant, service)) {
         collect(arg, service);
+    }
+}
+
+static void
+collect_all(struct collection *collection)
+{
+    const struct slo_status_request *request = collection->request;
+
+    if (request->service.data == NULL) {
+        slices_each_service(request->slices, request->tenant, collect, collection);
+        objective_set_each_service(request->objectives, request->tenant, collect_silent,
+                                   collection);
+    } else if (slices_has_series(request->slices, request->tenant, request->service) ||
+               objective_set_config(request->objectives, NULL, request->tenant, request->service) !=
+                   NULL) {
+        collect(collection, request->service);
     }
 }
 
@@ -168,17 +183,41 @@ write_count(struct buffer *out, const char *key, uint64_t value)
     buffer_append_u64(out, value);
 }
 
-/* The largest unit that divides it: 30d, 36h, 90m. */
+/* Its name, and where it begins now. */
 static void
-write_window(struct buffer *out, int64_t minutes)
+write_window(struct buffer *out, const struct slo_figures *figures)
 {
-    if (minutes % MINUTES_PER_DAY == 0) {
-        buffer_printf(out, ",\"window\":\"%lldd\"", (long long)(minutes / MINUTES_PER_DAY));
-    } else if (minutes % MINUTES_PER_HOUR == 0) {
-        buffer_printf(out, ",\"window\":\"%lldh\"", (long long)(minutes / MINUTES_PER_HOUR));
-    } else {
-        buffer_printf(out, ",\"window\":\"%lldm\"", (long long)minutes);
+    char text[OBJECTIVE_WINDOW_SIZE];
+    char from[TIMESTAMP_TEXT_SIZE];
+
+    objective_window_text(figures->objective, text);
+    (void)timestamp_format(figures->from_minute * MINUTE_US, from);
+    buffer_printf(out, ",\"window\":\"%s\",\"window_start\":\"%s\"", text, from);
+    if (figures->objective->window != SLO_ROLLING) {
+        buffer_append_text(out, ",\"time_zone\":");
+        buffer_append_json_string(out, span_of(figures->objective->zone));
     }
+}
+
+/* What the figures of a latency objective leave out, when it is younger than its window. */
+static void
+write_history(struct buffer *out, const struct slo_figures *figures)
+{
+    const int64_t from_us = figures->objective->counted_from_us;
+    char from[TIMESTAMP_TEXT_SIZE];
+
+    if (figures->uncounted == 0 && from_us <= figures->from_minute * MINUTE_US) {
+        return;
+    }
+    write_count(out, "uncounted", figures->uncounted);
+    if (from_us != 0) {
+        (void)timestamp_format(from_us, from);
+        buffer_printf(out, ",\"history_from\":\"%s\"", from);
+    }
+    buffer_printf(out,
+                  ",\"note\":\"%llu events of the window were not compared with this threshold "
+                  "when they came, and are left out\"",
+                  (unsigned long long)figures->uncounted);
 }
 
 static void
@@ -195,10 +234,18 @@ write_objective(struct buffer *out, const struct slo_status_request *request, st
     buffer_append_text(out, slo_health_name(figures->health));
     buffer_append_char(out, '"');
     write_number(out, "target", objective->target);
-    write_window(out, objective->window_minutes);
+    write_window(out, figures);
     if (objective->type == SLO_LATENCY) {
         write_number(out, "threshold_ms", objective->threshold_us / 1000.0);
+        write_history(out, figures);
+    } else if (objective->good_status.range_count > 0) {
+        char rule[OBJECTIVE_STATUS_SIZE];
+
+        objective_status_text(&objective->good_status, rule);
+        buffer_printf(out, ",\"good_status\":\"%s\"", rule);
     }
+    write_count(out, "good", figures->good);
+    write_count(out, "bad", figures->bad);
     write_number(out, "attained", figures->attained);
     write_number(out, "error_budget_remaining", figures->error_budget_remaining);
     write_number(out, "events_left", figures->events_left);
@@ -283,8 +330,7 @@ slo_status_json(const struct slo_status_request *request, struct buffer *out)
 {
     struct collection collection = {.request = request, .err = ERR_OK};
 
-    slices_each_service(request->slices, request->tenant,
-                        request->service.data == NULL ? collect : collect_wanted, &collection);
+    collect_all(&collection);
     if (collection.err != ERR_OK) {
         out->failed = true;
     } else {

@@ -2,7 +2,8 @@
  * slo_json.h - the document GET /slo/status answers with.
  *
  * Services are listed worst first: by health, then by the least error budget remaining, then by
- * name. Figures are the present ones, of one tenant. NAN becomes null.
+ * name. Figures are the present ones, of one tenant. NAN becomes null. A service that has
+ * definitions is listed also before its first event.
  */
 #ifndef SLUICE_CORE_SLO_JSON_H
 #define SLUICE_CORE_SLO_JSON_H
@@ -10,13 +11,15 @@
 #include "core/alerts.h"
 #include "core/base.h"
 #include "core/buffer.h"
+#include "core/objective_set.h"
 #include "core/slices.h"
 #include "core/slo.h"
 
 struct slo_status_request {
     struct slices *slices;
-    struct alerts *alerts; /* NULL: none are listed */
-    const struct slo_config *config;
+    struct alerts *alerts;                  /* NULL: none are listed */
+    const struct slo_config *config;        /* of services without definitions */
+    const struct objective_set *objectives; /* the definitions; NULL: none */
     struct span tenant;
     struct span service; /* absent: all services of the tenant */
     int64_t now_us;

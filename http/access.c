@@ -43,6 +43,7 @@ check_admin(struct exchange *exchange, struct tenants *tenants)
     }
     switch (tenants_find(tenants, exchange->loop->index, given_key(exchange), &tenant)) {
     case KEY_OF_ADMIN:
+        exchange->by_admin = true;
         return PROBLEM_NONE;
     case KEY_OF_TENANT:
         return PROBLEM_FORBIDDEN;
@@ -50,6 +51,20 @@ check_admin(struct exchange *exchange, struct tenants *tenants)
         break;
     }
     return PROBLEM_UNAUTHORIZED;
+}
+
+/* As check_tenant(), but the admin may look too. */
+static enum problem
+check_reader(struct exchange *exchange, struct tenants *tenants)
+{
+    struct tenant *tenant;
+
+    if (tenants_have_admin(tenants) && tenants_find(tenants, exchange->loop->index,
+                                                    given_key(exchange), &tenant) == KEY_OF_ADMIN) {
+        exchange->by_admin = true;
+        return PROBLEM_NONE;
+    }
+    return check_tenant(exchange, tenants);
 }
 
 enum problem
@@ -67,6 +82,8 @@ access_check(struct exchange *exchange, enum route_auth auth)
         return check_tenant(exchange, tenants);
     case AUTH_ADMIN:
         return check_admin(exchange, tenants);
+    case AUTH_READER:
+        return check_reader(exchange, tenants);
     }
     assert_failed(__FILE__, __LINE__, "a need of the list");
 }
@@ -75,6 +92,42 @@ struct span
 request_tenant(const struct exchange *exchange)
 {
     return exchange->tenant != NULL ? exchange->tenant->name : SPAN_LITERAL("default");
+}
+
+bool
+access_is_open(const struct exchange *exchange)
+{
+    const struct tenants *tenants = exchange->loop->server->deps.tenants;
+
+    return tenants == NULL || (!tenants_have_keys(tenants) && !tenants_have_admin(tenants));
+}
+
+enum problem
+access_subject(const struct exchange *exchange, struct buffer *out, struct span *tenant)
+{
+    const size_t at = out->len;
+    const enum err err = request_query(&exchange->request, "tenant", out);
+
+    switch (err) {
+    case ERR_NOT_FOUND:
+        *tenant = exchange->by_admin ? (struct span){NULL, 0} : request_tenant(exchange);
+        return PROBLEM_NONE;
+    case ERR_NO_MEMORY:
+        return PROBLEM_BACKPRESSURE;
+    case ERR_OK:
+        break;
+    default:
+        return PROBLEM_VALIDATION;
+    }
+    *tenant = (struct span){out->data + at, out->len - at};
+    if (tenant->len == 0 || tenant->len >= EVENT_NAME_MAX) {
+        return PROBLEM_VALIDATION;
+    }
+    if (exchange->by_admin || access_is_open(exchange) ||
+        span_equal(*tenant, request_tenant(exchange))) {
+        return PROBLEM_NONE;
+    }
+    return PROBLEM_FORBIDDEN;
 }
 
 /* ---- rates ---- */

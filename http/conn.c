@@ -318,6 +318,8 @@ check_event_head(struct exchange *exchange)
 
     if (exchange->route->body == BODY_EVENT && server->config.event_bytes_max < max) {
         max = server->config.event_bytes_max;
+    } else if (exchange->route->body == BODY_JSON && JSON_BYTES_MAX < max) {
+        max = JSON_BYTES_MAX;
     }
     if (!request->has_length && !request->chunked) {
         return PROBLEM_LENGTH_REQUIRED;

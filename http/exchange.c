@@ -96,6 +96,7 @@ exchange_free(struct exchange *exchange)
     exchange->id_in_header = false;
     exchange->rated = 0;
     exchange->tenant = NULL;
+    exchange->by_admin = false;
     exchange->status = 0;
     exchange->id_len = 0;
     exchange->request_id_len = 0;
@@ -163,7 +164,7 @@ count_request(struct exchange *exchange)
         1);
     metric_observe(&loop->metrics.seconds, (double)(loop->now_us - exchange->began_us) / 1e6);
     if (loop->server->config.metrics_legacy_names && exchange->route != NULL &&
-        exchange->route->body != BODY_NONE) {
+        route_takes_events(exchange->route)) {
         metric_observe(&loop->metrics.ingest_ms, (double)(loop->now_us - exchange->began_us) / 1e3);
     }
 }

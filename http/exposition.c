@@ -476,6 +476,7 @@ write_series(const struct server *server, const struct series_list *list,
 {
     struct buffer base = BUFFER_EMPTY;
     struct buffer labels = BUFFER_EMPTY;
+    const struct objective_set *objectives = objectives_now(server->deps.objectives);
     int64_t now_us = clock_wall_us(server->deps.clock);
     size_t count = list->names.len / sizeof(struct series_name);
 
@@ -491,13 +492,17 @@ write_series(const struct server *server, const struct series_list *list,
         buffer_clear(&base, KEEP_BYTES_MAX);
         metrics_label(&base, "tenant", tenant_text);
         metrics_label(&base, "service", service_text);
-        if (base.failed || slo_service_figures(server->deps.slices, server->deps.slo, tenant_text,
-                                               service_text, now_us, &service) != ERR_OK) {
+        if (base.failed ||
+            slo_service_figures(
+                server->deps.slices,
+                objective_set_config(objectives, server->deps.slo, tenant_text, service_text),
+                tenant_text, service_text, now_us, &service) != ERR_OK) {
             family[0].failed = true;
             break;
         }
         write_service(family, &service, buffer_span(&base), &labels);
     }
+    objective_set_release(objectives);
     buffer_free(&base);
     buffer_free(&labels);
 }

@@ -33,7 +33,7 @@ reject(struct exchange *exchange, enum problem problem, const char *message)
 void
 ingest_count_refusal(struct exchange *exchange, enum problem problem)
 {
-    if (exchange->route != NULL && exchange->route->body != BODY_NONE) {
+    if (exchange->route != NULL && route_takes_events(exchange->route)) {
         metric_add(&exchange->loop->metrics.received, 1);
         metric_add(&exchange->loop->metrics.rejected[problem], 1);
     }

@@ -34,6 +34,7 @@ enum {
     ANSWER_BYTES_MAX = 256 * 1024, /* answers of one connection not yet sent; beyond, no parsing */
     READ_BYTES = 64 * 1024,        /* one read */
     HEAD_BYTES_MAX = 32 * 1024,
+    JSON_BYTES_MAX = 16 * 1024, /* of a BODY_JSON */
     URL_BYTES_MAX = 8 * 1024,
     FIELDS_MAX = 100,
     DISCARD_BYTES_MAX = 64 * 1024, /* a refused body up to this is read; a longer one ends it */
@@ -58,6 +59,7 @@ enum {
     X(404, "Not Found")                                                                            \
     X(405, "Method Not Allowed")                                                                   \
     X(408, "Request Timeout")                                                                      \
+    X(409, "Conflict")                                                                             \
     X(411, "Length Required")                                                                      \
     X(413, "Content Too Large")                                                                    \
     X(414, "URI Too Long")                                                                         \
@@ -91,6 +93,29 @@ enum rate_limit {
     RATE_LIMITS
 };
 
+/* What a page turned out to be, when that is not known before. Owned by its exchange. */
+struct outcome_page {
+    enum problem problem; /* PROBLEM_NONE: the page, with STATUS */
+    uint16_t status;
+    char message[256]; /* of the problem; empty: its own */
+    char headers[160]; /* further complete lines of the answer */
+    struct buffer body;
+};
+
+/* Pages being computed one after the other, apart from those of the other lines. */
+enum page_line {
+    LINE_READ,
+    LINE_WRITE, /* these may wait for the database */
+    LINES
+};
+
+struct page_queue {
+    struct loop *loop;
+    uv_work_t work;
+    struct exchange *head; /* pages wanted; the first one is being computed */
+    struct exchange *tail;
+};
+
 struct exchange {
     struct exchange *next;          /* in its connection's queue, or in the free list */
     struct exchange *finished_next; /* in loop->finished */
@@ -110,6 +135,7 @@ struct exchange {
     struct token_level level[RATE_LIMITS]; /* as it was then */
     uint64_t retry_after_s;                /* valid when the answer is PROBLEM_RATE_LIMITED */
     struct tenant *tenant; /* NULL on routes that need none, and in a server without tenants */
+    bool by_admin;         /* the admin's key was shown */
     uint16_t status;       /* of the answer */
     enum event_shape shape;
     uint8_t id_len;
@@ -118,6 +144,8 @@ struct exchange {
     char request_id[REQUEST_ID_MAX];
     size_t charged; /* taken from the budget for ENCODED */
     void (*compute)(const struct exchange *exchange, struct buffer *page);
+    void (*work)(struct exchange *exchange, struct outcome_page *outcome); /* or this does */
+    struct outcome_page *outcome;
     struct buffer page; /* what COMPUTE writes */
     const char *page_type;
     struct exchange *page_next;
@@ -206,9 +234,7 @@ struct loop {
     struct exchange *free_exchanges;
     uint32_t free_count;
     uint64_t outstanding; /* exchanges in EXCHANGE_WAITING */
-    uv_work_t page_work;
-    struct exchange *page_head; /* pages wanted; the first one is being computed */
-    struct exchange *page_tail;
+    struct page_queue pages[LINES];
     int64_t now_us; /* monotonic, taken once per callback */
     int64_t wall_us;
     int64_t date_s;
@@ -297,6 +323,12 @@ void handle_ready(struct exchange *exchange);
 void handle_metrics(struct exchange *exchange);
 void handle_slo_status(struct exchange *exchange);
 void handle_slo_alerts(struct exchange *exchange);
+void handle_slo_gate(struct exchange *exchange);
+void handle_objectives_list(struct exchange *exchange);
+void handle_objective_create(struct exchange *exchange);
+void handle_objective_get(struct exchange *exchange);
+void handle_objective_put(struct exchange *exchange);
+void handle_objective_delete(struct exchange *exchange);
 void handle_dashboard(struct exchange *exchange);
 void handle_openapi(struct exchange *exchange);
 void handle_docs(struct exchange *exchange);
@@ -319,6 +351,17 @@ MUST_CHECK enum err ingest_append(struct exchange *exchange);
 void page_answer(struct exchange *exchange,
                  void (*compute)(const struct exchange *exchange, struct buffer *page),
                  const char *type);
+
+/*
+ * The same for an answer whose status only WORK finds out. It may also wait for the database, on
+ * LINE_WRITE. EXCHANGE's request and scratch are its to read meanwhile. TYPE is that of the page.
+ */
+void page_work(struct exchange *exchange, enum page_line line,
+               void (*work)(struct exchange *exchange, struct outcome_page *outcome),
+               const char *type);
+
+/* Makes the outcome a refusal. */
+void outcome_refuse(struct outcome_page *outcome, enum problem problem, const char *message);
 
 /* Counts a refusal of an ingest route's request that never reached its handler. */
 void ingest_count_refusal(struct exchange *exchange, enum problem problem);
@@ -350,6 +393,17 @@ MUST_CHECK enum problem access_check(struct exchange *exchange, enum route_auth 
 
 /* The tenant a request speaks for; "default" where none was needed. */
 struct span request_tenant(const struct exchange *exchange);
+
+/* Nobody is asked for a key: everybody may see and do everything. */
+bool access_is_open(const struct exchange *exchange);
+
+/*
+ * The tenant a request on an AUTH_READER route is about: ?tenant= where the caller may name one,
+ * else its own; appended to OUT. Absent for the admin who names none. PROBLEM_NONE,
+ * PROBLEM_FORBIDDEN, PROBLEM_VALIDATION or PROBLEM_BACKPRESSURE. Any thread.
+ */
+MUST_CHECK enum problem access_subject(const struct exchange *exchange, struct buffer *out,
+                                       struct span *tenant);
 
 /*
  * Takes EVENTS tokens from the tenant's and from the common bucket, or none at all. PROBLEM_NONE;

@@ -24,6 +24,8 @@ enum scope {
     SCOPE_ALL,
     SCOPE_STORE, /* routes that store events */
     SCOPE_EVENT, /* those of them that take one */
+    SCOPE_BODY,  /* routes that take a body of whatever kind */
+    SCOPE_ITEM,  /* routes about one thing with a name in the path */
     SCOPE_KEY,   /* routes that may want a key */
 };
 
@@ -31,17 +33,18 @@ static const struct {
     enum problem problem;
     enum scope scope;
 } REFUSALS[] = {
-    {PROBLEM_MALFORMED, SCOPE_ALL},         {PROBLEM_VALIDATION, SCOPE_ALL},
-    {PROBLEM_INVALID_JSON, SCOPE_STORE},    {PROBLEM_UNAUTHORIZED, SCOPE_KEY},
-    {PROBLEM_FORBIDDEN, SCOPE_KEY},         {PROBLEM_METHOD, SCOPE_ALL},
-    {PROBLEM_TIMEOUT, SCOPE_ALL},           {PROBLEM_LENGTH_REQUIRED, SCOPE_STORE},
-    {PROBLEM_BODY_TOO_LARGE, SCOPE_ALL},    {PROBLEM_OVER_BURST, SCOPE_STORE},
-    {PROBLEM_URI_TOO_LONG, SCOPE_ALL},      {PROBLEM_MEDIA_TYPE, SCOPE_STORE},
-    {PROBLEM_CODING, SCOPE_STORE},          {PROBLEM_MISMATCH, SCOPE_EVENT},
-    {PROBLEM_RATE_LIMITED, SCOPE_STORE},    {PROBLEM_HEADERS_TOO_LARGE, SCOPE_ALL},
-    {PROBLEM_OUTCOME_UNKNOWN, SCOPE_STORE}, {PROBLEM_BACKPRESSURE, SCOPE_ALL},
-    {PROBLEM_LOG_FULL, SCOPE_STORE},        {PROBLEM_SHUTTING_DOWN, SCOPE_STORE},
-    {PROBLEM_LOG_FAILED, SCOPE_STORE},
+    {PROBLEM_MALFORMED, SCOPE_ALL},        {PROBLEM_VALIDATION, SCOPE_ALL},
+    {PROBLEM_INVALID_JSON, SCOPE_BODY},    {PROBLEM_UNAUTHORIZED, SCOPE_KEY},
+    {PROBLEM_FORBIDDEN, SCOPE_KEY},        {PROBLEM_METHOD, SCOPE_ALL},
+    {PROBLEM_TIMEOUT, SCOPE_ALL},          {PROBLEM_LENGTH_REQUIRED, SCOPE_BODY},
+    {PROBLEM_BODY_TOO_LARGE, SCOPE_ALL},   {PROBLEM_OVER_BURST, SCOPE_STORE},
+    {PROBLEM_URI_TOO_LONG, SCOPE_ALL},     {PROBLEM_MEDIA_TYPE, SCOPE_BODY},
+    {PROBLEM_CODING, SCOPE_BODY},          {PROBLEM_MISMATCH, SCOPE_EVENT},
+    {PROBLEM_RATE_LIMITED, SCOPE_STORE},   {PROBLEM_HEADERS_TOO_LARGE, SCOPE_ALL},
+    {PROBLEM_OUTCOME_UNKNOWN, SCOPE_BODY}, {PROBLEM_BACKPRESSURE, SCOPE_ALL},
+    {PROBLEM_LOG_FULL, SCOPE_STORE},       {PROBLEM_SHUTTING_DOWN, SCOPE_STORE},
+    {PROBLEM_LOG_FAILED, SCOPE_STORE},     {PROBLEM_DATABASE, SCOPE_BODY},
+    {PROBLEM_CONFLICT, SCOPE_BODY},        {PROBLEM_NOT_FOUND, SCOPE_ITEM},
 };
 
 static bool
@@ -51,9 +54,13 @@ in_scope(enum scope scope, const struct route *route)
     case SCOPE_ALL:
         return true;
     case SCOPE_STORE:
+        return route_takes_events(route);
+    case SCOPE_BODY:
         return route->body != BODY_NONE;
     case SCOPE_EVENT:
         return route->body == BODY_EVENT;
+    case SCOPE_ITEM:
+        return strchr(route->path, '{') != NULL;
     case SCOPE_KEY:
         return route->auth != AUTH_NONE;
     }

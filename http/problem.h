@@ -24,6 +24,8 @@
     X(PROBLEM_NOT_FOUND, 404, "not_found", 0, "Not Found", "there is no such resource")            \
     X(PROBLEM_METHOD, 405, "method_not_allowed", 0, "Method Not Allowed",                          \
       "this resource does not know that method")                                                   \
+    X(PROBLEM_CONFLICT, 409, "conflict", 0, "Conflict",                                            \
+      "the resource is not in a state that allows it")                                             \
     X(PROBLEM_TIMEOUT, 408, "request_timeout", 0, "Request Timeout",                               \
       "the request did not arrive in time")                                                        \
     X(PROBLEM_LENGTH_REQUIRED, 411, "body_too_large", 0, "Length Required",                        \
@@ -53,7 +55,9 @@
     X(PROBLEM_SHUTTING_DOWN, 503, "shutting_down", 2, "Service Unavailable",                       \
       "the server is stopping; nothing was stored")                                                \
     X(PROBLEM_LOG_FAILED, 503, "log_failed", 10, "Service Unavailable",                            \
-      "the log takes no more writes; nothing was stored")
+      "the log takes no more writes; nothing was stored")                                          \
+    X(PROBLEM_DATABASE, 503, "database_unavailable", 5, "Service Unavailable",                     \
+      "the database cannot be reached; nothing was changed")
 
 enum problem {
 #define PROBLEM_MEMBER(name, status, code, retry, title, message) name,

@@ -15,6 +15,7 @@
 #include "core/err.h"
 #include "core/journal.h"
 #include "core/notifier.h"
+#include "core/objectives.h"
 #include "core/replicator.h"
 #include "core/slices.h"
 #include "core/slo.h"
@@ -47,9 +48,10 @@ struct server_config {
 struct server_deps {
     struct journal *journal;
     struct slices *slices;
-    const struct slo_config *slo;
+    const struct slo_config *slo;    /* of services without definitions */
     struct alerts *alerts;           /* NULL: /slo/alerts is empty */
     const struct notifier *notifier; /* NULL: nobody is told of alerts */
+    struct objectives *objectives;   /* the definitions; NULL: there are none, nor can be */
     const struct clock *clock;
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */

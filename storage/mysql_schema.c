@@ -148,6 +148,26 @@ static const char *const MIGRATION_1[] = {
     "PRIMARY KEY (node_id, minute, endpoint, method, status_code)" TABLE_OPTIONS,
 };
 
+static const char *const MIGRATION_2[] = {
+    "ALTER TABLE slo ADD COLUMN window_minutes INT UNSIGNED NULL", /* NULL: windows_days */
+    "ALTER TABLE slo ADD COLUMN time_zone VARCHAR(64) NOT NULL DEFAULT 'UTC'",
+    "ALTER TABLE slo ADD COLUMN version INT UNSIGNED NOT NULL DEFAULT 1",
+    "ALTER TABLE slo ADD COLUMN updated_by " NAME " NOT NULL DEFAULT ''",
+    "ALTER TABLE slo ADD COLUMN counted_from DATETIME(6) NULL", /* 1970: always was */
+
+    "CREATE TABLE IF NOT EXISTS slo_audit ("
+    "id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,"
+    "slo_id VARCHAR(63) NOT NULL,"
+    "tenant_id " NAME " NOT NULL,"
+    "action VARCHAR(16) NOT NULL," /* create | update | delete */
+    "actor " NAME " NOT NULL,"
+    "definition LONGTEXT NOT NULL," /* JSON, as it is afterwards; of a deleted one as it was */
+    "node_id BINARY(16) NOT NULL,"
+    "changed_at DATETIME(6) NOT NULL,"
+    "PRIMARY KEY (id),"
+    "KEY slo_id (slo_id)" TABLE_OPTIONS,
+};
+
 struct migration {
     const char *name;
     const char *const *statements;
@@ -157,14 +177,15 @@ struct migration {
 /* Version = position + 1. Never change an entry that was released: append one. */
 static const struct migration MIGRATIONS[] = {
     {"first tables", MIGRATION_1, ARRAY_LEN(MIGRATION_1)},
+    {"slo definitions", MIGRATION_2, ARRAY_LEN(MIGRATION_2)},
 };
 
 /* Tables whose absence means that the steps have to run again, whatever the version says. */
 #define TABLES                                                                                     \
     "'events','replication_offsets','slo_slices','dead_letters','slo','slo_windows',"              \
-    "'api_requests','schema_migrations'"
+    "'api_requests','schema_migrations','slo_audit'"
 enum {
-    TABLE_COUNT = 8
+    TABLE_COUNT = 9
 };
 
 static const char LOCK_NAME[] = "CONCAT('sluice.', MD5(DATABASE()))";
@@ -225,7 +246,10 @@ migrate(struct mysql_session *session, uint32_t version)
     char note[256];
 
     for (size_t i = 0; i < migration->statement_count; i++) {
-        if (mysql_session_run_text(session, migration->statements[i], NULL) != 0) {
+        unsigned number = mysql_session_run_text(session, migration->statements[i], NULL);
+
+        /* A column that is there already was added by a run that did not come to its end. */
+        if (number != 0 && number != MYSQL_NUMBER_DUPLICATE_COLUMN) {
             return failed(session, migration->name);
         }
     }

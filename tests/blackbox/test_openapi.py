@@ -183,6 +183,13 @@ class Yaml:
 # ---- requests ----
 
 GOOD_EVENT = b'{"service":"s","status":200,"latency_ms":1}'
+OBJECTIVE = b'{"service_name":"s","slo_type":"availability","slo_value":0.99}'
+
+
+def target_of(path):
+    """A target that can be asked for, of a path of the description."""
+    return path.replace("{id}", "one") + {"/slo/gate": "?service=s"}.get(path, "")
+
 
 # Method, target, path of the description, bytes, status. The last part of a target may be a query.
 BAD = [
@@ -212,6 +219,15 @@ BAD = [
     ("GET", "/slo/alerts?service=%zz", b"", (), 400, "validation_error"),
     ("GET", "/slo/alerts?state=burning", b"", (), 400, "validation_error"),
     ("GET", "/slo/alerts?severity=high", b"", (), 400, "validation_error"),
+    ("GET", "/slo/status?tenant=%zz", b"", (), 400, "validation_error"),
+    ("GET", "/slo/gate", b"", (), 400, "validation_error"),
+    ("GET", "/slo/gate?service=nobody", b"", (), 404, "not_found"),
+    ("POST", "/slo/objectives", b"{", (), 400, "invalid_json"),
+    ("POST", "/slo/objectives", b"{}", (), 400, "validation_error"),
+    ("POST", "/slo/objectives", b"{}", (("Content-Type", "text/csv"),), 415, "unsupported_media_type"),
+    ("POST", "/slo/objectives", b" " * 17000, (), 413, "body_too_large"),
+    ("POST", "/slo/objectives", OBJECTIVE[:-1] + b',"id":"taken"}', (), 201, None),
+    ("POST", "/slo/objectives", OBJECTIVE[:-1] + b',"id":"taken"}', (), 409, "conflict"),
 ]
 
 
@@ -272,11 +288,12 @@ class OpenApi(runner.Drill):
         gets = [path for method, path, _ in document.operations() if method == "GET"]
         with server.client() as client:
             client.post("/ingest", GOOD_EVENT)
+            self.expect(document, "PUT", "/slo/objectives/{id}", client.request("PUT", "/slo/objectives/one", OBJECTIVE), 201)
             for path in gets:
-                answer = client.get(path, headers=[("X-Request-ID", "mine-1")])
+                answer = client.get(target_of(path), headers=[("X-Request-ID", "mine-1")])
                 self.expect(document, "GET", path, answer, 200)
                 self.assertEqual(answer.header("x-request-id"), "mine-1")
-                head = client.request("HEAD", path)
+                head = client.request("HEAD", target_of(path))
                 self.assertEqual((head.status, head.body), (200, b""))
                 self.assertEqual(head.header("content-type"), answer.header("content-type"))
             self.expect(document, "GET", "/health", client.get("/health", [("Accept", "text/plain")]), 200)
@@ -306,8 +323,11 @@ class OpenApi(runner.Drill):
                         value = document.follow(example)["value"]
                         text = value if isinstance(value, str) else json.dumps(value)
                         headers = [("Content-Type", kind), ("Idempotency-Key", "%s-%s" % (path, name))]
-                        fresh = client.request(method, path, text, headers)
+                        fresh = client.request(method, target_of(path), text, headers)
                         self.expect(document, method, path, fresh)
+                        if "/slo/" in path:  # a definition is no event: it has no repeats
+                            self.assertIn(fresh.status, (200, 201), "%s %s: %r" % (path, name, fresh))
+                            continue
                         self.assertIn(fresh.status, (201, 202), "%s %s: %r" % (path, name, fresh))
                         again = client.request(method, path, text, headers)
                         if path.endswith("/bulk"):  # there the key says nothing
@@ -326,10 +346,13 @@ class OpenApi(runner.Drill):
             for method, target, body, headers, status, code in BAD:
                 answer = client.request(method, target, body, headers)
                 self.expect(document, method, target.split("?")[0], answer, status, code)
+            for method, body in (("GET", b""), ("DELETE", b"")):
+                answer = client.request(method, "/slo/objectives/nobodys", body)
+                self.expect(document, method, "/slo/objectives/{id}", answer, 404, "not_found")
             for path, methods in paths.items():
                 for wrong in ("DELETE", "PUT", "GET", "POST"):
                     if wrong not in methods:
-                        answer = client.request(wrong, path)
+                        answer = client.request(wrong, target_of(path))
                         self.expect(document, methods[0], path, answer, 405, "method_not_allowed")
                         allowed = {m.strip() for m in answer.header("allow").split(",")}
                         extra = {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
@@ -345,15 +368,16 @@ class OpenApi(runner.Drill):
 
     def refuse_framing(self, client, document, method, path):
         """What the parser refuses, it refuses on every route."""
-        body = b"{}" if method == "POST" else b""
-        line = "%s %s HTTP/1.1\r\nHost: h\r\n" % (method, path)
+        body = b"{}" if method in ("POST", "PUT") else b""
+        target = target_of(path)
+        line = "%s %s HTTP/1.1\r\nHost: h\r\n" % (method, target)
         cases = [
             (line.encode() + b" folded: x\r\n\r\n", 400),
-            (request_bytes(method, path, body, [("X-Long", "x" * 40000)]), 431),
-            (request_bytes(method, path + "?q=" + "x" * 9000, body), 414),
+            (request_bytes(method, target, body, [("X-Long", "x" * 40000)]), 431),
+            (request_bytes(method, target.split("?")[0] + "?q=" + "x" * 9000, body), 414),
             ((line + "Content-Length: 99999999\r\n\r\n").encode(), 413),
         ]
-        if method == "POST":
+        if method in ("POST", "PUT"):
             cases.append(((line + "\r\n").encode(), 411))
         for data, status in cases:
             client.connect()
@@ -376,9 +400,14 @@ class OpenApi(runner.Drill):
         self.assertIn(("POST", "/events"), keyed)
         with server.client() as client:
             for method, path in keyed:
-                body = b"{}" if method == "POST" else b""
-                for headers, status in (((), 401), ((("X-API-Key", "no"),), 401), ((("X-API-Key", "admin-key"),), 403)):
-                    self.expect(document, method, path, client.request(method, path, body, headers), status)
+                body = b"{}" if method in ("POST", "PUT") else b""
+                admins = method != "GET" and path.startswith("/slo/")
+                readers = method == "GET" and path.startswith("/slo/objectives")
+                forbidden = "acme-key" if admins else "admin-key"
+                cases = [((), 401), ((("X-API-Key", "no"),), 401)]
+                cases += [] if readers else [((("X-API-Key", forbidden),), 403)]
+                for headers, status in cases:
+                    self.expect(document, method, path, client.request(method, target_of(path), body, headers), status)
             for method, path, operation in document.operations():
                 if "security" not in operation:
                     self.assertEqual(client.request(method, path).status, 200)

@@ -67,6 +67,21 @@ class SloAlerts(runner.Drill):
             lambda: server.metrics().get(name, 0) >= least, 60 * procs.SLOWNESS, "%s is %s" % (name, least)
         )
 
+    def wait_stored(self, server, service, objective, status=b"\x02"):
+        """Until alerts.state says so of the page (2: firing); the layout is drawn in core/alerts_codec.c."""
+        path = os.path.join(server.wal_dir, "alerts.state")
+        names = "default%s%s" % (service, objective)
+
+        def stored():
+            try:
+                with open(path, "rb") as file:
+                    _, found, rest = file.read().partition(names.encode())
+            except FileNotFoundError:
+                return False
+            return found and rest[:1] == status
+
+        procs.wait_until(stored, 30 * procs.SLOWNESS, "the state is stored")
+
     # ---- judging ----
 
     def test_an_alert_is_there_with_the_ack_that_makes_it(self):
@@ -160,14 +175,52 @@ class SloAlerts(runner.Drill):
                 answer = client.get("/slo/alerts?" + query, acme)
                 self.assertEqual((answer.status, answer.json()["error"]), (400, "validation_error"), query)
 
+    def test_a_services_own_definitions_alert_instead_of_the_defaults(self):
+        server = self.server()
+        self.send(server, bad=BAD)
+        self.assertEqual(self.one(server)["state"], "firing")
+        own = {
+            "id": "checkout-own",
+            "service_name": "checkout",
+            "slo_type": "availability",
+            "slo_value": 0.99,
+            "window": "7d",
+            "good_status": "lt400",
+            "min_bad_events": 20,
+        }
+        with server.client() as client:
+            answer = client.post("/slo/objectives", own)
+            self.assertEqual(answer.status, 201, answer)
+        alert = self.one(server, objective="checkout-own")
+        # Six bad events are too few now; and the window's own thresholds hold.
+        self.assertEqual((alert["state"], alert["min_bad_events"], alert["window"]), ("ok", 20, "7d"))
+        self.assertEqual([rule["long_window"] for rule in alert["rules"]], ["30m", "3h"])
+        self.assertAlmostEqual(alert["rules"][0]["threshold"], 6.72)
+        defaults = self.alerts(server, "?service=checkout")
+        self.assertEqual({a["objective"] for a in defaults}, {"checkout-own"})
+        with server.client() as client:
+            for _ in range(14):
+                client.post("/ingest", {"service": "checkout", "status": 404, "latency_ms": 1})
+        self.assertEqual(self.one(server, objective="checkout-own")["state"], "firing")
+        fired = self.one(server, objective="checkout-own")["fired_at"]
+        # The default's page has ended with the default.
+        ended = [line for line in server.lines() if line["event"] == "alert.resolved"]
+        self.assertEqual([line["objective"] for line in ended], ["default-availability"])
+        self.wait_stored(server, "checkout", "checkout-own")
+        server.kill()
+        server.start()
+        self.assertEqual(self.one(server, objective="checkout-own")["fired_at"], fired)
+        with server.client() as client:
+            self.assertEqual(client.request("DELETE", "/slo/objectives/checkout-own").status, 204)
+        self.assertEqual(self.one(server)["state"], "firing")
+
     # ---- keeping ----
 
     def test_the_state_survives_a_kill(self):
         server = self.server()
         self.send(server, bad=BAD)
         before = self.one(server)
-        path = os.path.join(server.wal_dir, "alerts.state")
-        procs.wait_until(lambda: os.path.exists(path), 30 * procs.SLOWNESS, "the state is stored")
+        self.wait_stored(server, "checkout", "default-availability")
         server.kill()
         server.start()
         after = self.one(server)

@@ -78,6 +78,7 @@ set_objective(const char *type, double target, int64_t minutes, unsigned min_bad
 static void
 add_events(int64_t minute, long good, long bad)
 {
+    static uint64_t seq;
     const bool by_latency = config.objective[0].type == SLO_LATENCY;
 
     for (long i = 0; i < good + bad; i++) {
@@ -92,7 +93,7 @@ add_events(int64_t minute, long good, long bad)
             .service = SPAN_LITERAL("checkout"),
         };
 
-        must(slices_add_event(slices, &event, minute * MINUTE_US), "slices_add_event");
+        must(slices_add_event(slices, &event, ++seq, minute * MINUTE_US), "slices_add_event");
     }
 }
 

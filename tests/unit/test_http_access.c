@@ -58,7 +58,7 @@ on_durable(void *self, const struct append_event *appended)
 
     (void)self;
     assert_int_equal(event_decode(appended->body, &event), ERR_OK);
-    assert_int_equal(slices_add_event(f.slices, &event, NOW_US), ERR_OK);
+    assert_int_equal(slices_add_event(f.slices, &event, 1, NOW_US), ERR_OK);
 }
 
 static int

@@ -1115,7 +1115,7 @@ a_client_that_reads_drop_by_drop_is_closed(void **state)
 
         (void)snprintf(name, sizeof(name), "%0200d", i);
         event.service = span_of(name);
-        assert_int_equal(slices_add_event(f.slices, &event, now_us), ERR_OK);
+        assert_int_equal(slices_add_event(f.slices, &event, 1, now_us), ERR_OK);
     }
     client = client_new(&f);
     get(client, "/metrics");
@@ -1365,7 +1365,8 @@ metrics_keep_the_rules_of_their_format(void **state)
     (void)state;
     start(&f, &config);
     event.occurred_at_us = clock_wall_us(clock_system());
-    assert_int_equal(slices_add_event(f.slices, &event, event.occurred_at_us), ERR_OK);
+    assert_int_equal(slices_add_event(f.slices, &event, 1, event.occurred_at_us),
+                     ERR_OK);
     client = client_new(&f);
     post_with(client, "/events", "", "{}");
     assert_int_equal(read_answer(client).status, 202);
@@ -1400,7 +1401,8 @@ slo_status_is_served_for_all_services_or_one(void **state)
     (void)state;
     start(&f, &config);
     event.occurred_at_us = clock_wall_us(clock_system());
-    assert_int_equal(slices_add_event(f.slices, &event, event.occurred_at_us), ERR_OK);
+    assert_int_equal(slices_add_event(f.slices, &event, 1, event.occurred_at_us),
+                     ERR_OK);
     client = client_new(&f);
     get(client, "/slo/status");
     answer = read_answer(client);
@@ -1743,7 +1745,7 @@ long_pages_are_charged_to_a_budget_of_their_own_and_give_it_back(void **state)
 
             (void)snprintf(name, sizeof(name), "%0200d", i);
             event.service = span_of(name);
-            assert_int_equal(slices_add_event(f.slices, &event, now_us), ERR_OK);
+            assert_int_equal(slices_add_event(f.slices, &event, 1, now_us), ERR_OK);
         }
         client = client_new(&f);
         for (int i = 0; i < 5; i++) {

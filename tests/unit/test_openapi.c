@@ -138,7 +138,7 @@ every_route_tells_its_refusals_and_the_request_id(void **state)
             assert_true(ROUTES[i].body != BODY_EVENT || at(responses, EVENT[s]) != NULL);
         }
         for (size_t s = 0; s < ARRAY_LEN(STORE); s++) {
-            assert_true(ROUTES[i].body == BODY_NONE || at(responses, STORE[s]) != NULL);
+            assert_true(!route_takes_events(&ROUTES[i]) || at(responses, STORE[s]) != NULL);
         }
         cJSON_ArrayForEach(parameter, at(operation, "parameters"))
         {
@@ -267,8 +267,9 @@ the_yaml_has_every_route_and_quotes_what_would_read_as_something_else(void **sta
     assert_int_equal(strncmp(yaml.data, "openapi: \"3.1.0\"\n", 17), 0);
     for (uint32_t i = 0; i < ROUTE_COUNT; i++) {
         char line[96];
+        const char *quote = strchr(ROUTES[i].path, '{') != NULL ? "\"" : "";
 
-        (void)snprintf(line, sizeof(line), "  %s:", ROUTES[i].path);
+        (void)snprintf(line, sizeof(line), "  %s%s%s:", quote, ROUTES[i].path, quote);
         assert_true(yaml_has(f, line));
     }
     assert_true(yaml_has(f, "security: []"));

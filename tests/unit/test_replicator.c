@@ -58,7 +58,7 @@ on_durable(void *self, const struct append_event *appended)
 
     assert_int_equal(event_decode(appended->body, &event), ERR_OK);
     if (event_is_measured(&event)) {
-        assert_int_equal(slices_add_event(w->slices, &event, clock_wall_us(&w->clock.port)),
+        assert_int_equal(slices_add_event(w->slices, &event, 1, clock_wall_us(&w->clock.port)),
                          ERR_OK);
     }
 }
@@ -70,7 +70,8 @@ load_pending(void *arg, uint64_t seq, const struct event *event)
 
     (void)seq;
     if (event_is_measured(event)) {
-        assert_int_equal(slices_add_event(w->slices, event, clock_wall_us(&w->clock.port)), ERR_OK);
+        assert_int_equal(slices_add_event(w->slices, event, 1, clock_wall_us(&w->clock.port)),
+                         ERR_OK);
     }
 }
 

@@ -11,7 +11,7 @@
 #include "core/slice.h"
 #include "tests/unit/failing_alloc.h"
 
-static const struct slice_rules RULES = {{250000, 500000}, 2};
+static const struct slice_rules RULES = {{250000, 500000}, 2, NULL};
 
 static struct event
 event_of(uint16_t status, double latency_ms)
@@ -86,16 +86,17 @@ an_event_is_counted_by_status_bucket_and_threshold(void **state)
     assert_int_equal(sparse_get(&slice.status, 404), 1);
     assert_int_equal(sparse_get(&slice.status, 201), 0);
     assert_int_equal(sparse_get(&slice.latency, histogram_index(300.0)), 1);
-    slice_good_bad(&slice, 0, &good, &bad);
+    slice_good_bad(&slice, &(struct slice_measure){.threshold_us = 0}, &good, &bad);
     assert_int_equal(good, 2);
     assert_int_equal(bad, 2);
-    slice_good_bad(&slice, 250000, &good, &bad);
+    slice_good_bad(&slice, &(struct slice_measure){.threshold_us = 250000}, &good, &bad);
     assert_int_equal(good, 1);
     assert_int_equal(bad, 2);
-    slice_good_bad(&slice, 500000, &good, &bad);
+    slice_good_bad(&slice, &(struct slice_measure){.threshold_us = 500000}, &good, &bad);
     assert_int_equal(good, 2);
     assert_int_equal(bad, 1);
-    slice_good_bad(&slice, 100000, &good, &bad); /* a threshold nobody compared with */
+    slice_good_bad(&slice, &(struct slice_measure){.threshold_us = 100000}, &good,
+                   &bad); /* a threshold nobody compared with */
     assert_int_equal(good + bad, 0);
     slice_clear(&slice);
 }
@@ -111,7 +112,7 @@ a_latency_at_the_threshold_is_good_without_rounding(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(at); i++) {
-        const struct slice_rules rules = {{at[i].threshold_us}, 1};
+        const struct slice_rules rules = {{at[i].threshold_us}, 1, NULL};
         struct event event = event_of(200, at[i].latency_ms);
         struct slice slice = {0};
         uint64_t good;
@@ -119,7 +120,8 @@ a_latency_at_the_threshold_is_good_without_rounding(void **state)
         assert_int_equal(slice_add_event(&slice, &event, &rules), ERR_OK);
         event.latency_ms = at[i].latency_ms * (1.0 + 1e-12);
         assert_int_equal(slice_add_event(&slice, &event, &rules), ERR_OK);
-        slice_good_bad(&slice, at[i].threshold_us, &good, &bad);
+        slice_good_bad(&slice, &(struct slice_measure){.threshold_us = at[i].threshold_us}, &good,
+                       &bad);
         assert_int_equal(good, 1);
         assert_int_equal(bad, 1);
         slice_clear(&slice);
@@ -129,16 +131,16 @@ a_latency_at_the_threshold_is_good_without_rounding(void **state)
 static void
 rules_are_ascending_and_not_too_many(void **state)
 {
-    struct slice_rules rules = {{0}, 0};
+    struct slice_rules rules = {{0}, 0, NULL};
 
     (void)state;
     assert_true(slice_rules_valid(&rules));
     assert_true(slice_rules_valid(&RULES));
-    rules = (struct slice_rules){{0}, 1};
+    rules = (struct slice_rules){{0}, 1, NULL};
     assert_false(slice_rules_valid(&rules));
-    rules = (struct slice_rules){{5, 5}, 2};
+    rules = (struct slice_rules){{5, 5}, 2, NULL};
     assert_false(slice_rules_valid(&rules));
-    rules = (struct slice_rules){{6, 5}, 2};
+    rules = (struct slice_rules){{6, 5}, 2, NULL};
     assert_false(slice_rules_valid(&rules));
     rules.threshold_count = SLICE_THRESHOLDS_MAX + 1;
     assert_false(slice_rules_valid(&rules));
@@ -242,9 +244,11 @@ bytes_read_back_as_the_same_slice(void **state)
         assert_int_equal(slice_add(&twice, &slice), ERR_OK);
         assert_same(&twice, &back);
         for (uint32_t t = 0; t <= 500000; t += 250000) {
-            slice_good_bad(&slice, t, &good, &bad);
-            assert_int_equal(
-                slice_encoded_good_bad(buffer_span(&bytes), t, &coded_good, &coded_bad), ERR_OK);
+            slice_good_bad(&slice, &(struct slice_measure){.threshold_us = t}, &good, &bad);
+            assert_int_equal(slice_encoded_good_bad(buffer_span(&bytes),
+                                                    &(struct slice_measure){.threshold_us = t},
+                                                    &coded_good, &coded_bad),
+                             ERR_OK);
             assert_int_equal(good, coded_good);
             assert_int_equal(bad, coded_bad);
         }

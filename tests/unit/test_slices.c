@@ -25,7 +25,7 @@ enum {
 #define SERVICE SPAN_LITERAL("checkout")
 
 static const struct slices_config CONFIG = {
-    .rules = {{100000, 500000}, 2},
+    .rules = {{100000, 500000}, 2, NULL},
     .series_max = 100,
     .retain_minutes = 40 * DAY,
 };
@@ -66,7 +66,7 @@ add(struct slices *slices, int64_t minute, uint16_t status, double latency_ms, i
 {
     struct event event = event_at(minute, status, latency_ms);
 
-    assert_int_equal(slices_add_event(slices, &event, us(now)), ERR_OK);
+    assert_int_equal(slices_add_event(slices, &event, 1, us(now)), ERR_OK);
 }
 
 static uint64_t
@@ -213,7 +213,7 @@ check_minute(void *arg, int64_t minute, uint64_t good, uint64_t bad)
     assert_int_equal(bad, expected.bad);
     assert_true(good + bad > 0);
     check->events += good + bad;
-    slice_good_bad(&expected, check->limit.threshold_us, &good, &bad);
+    slice_good_bad(&expected, &check->limit.measure, &good, &bad);
     check->violations += slices_limit_broken(check->limit, good, bad) ? 1 : 0;
     slice_clear(&expected);
 }
@@ -221,8 +221,10 @@ check_minute(void *arg, int64_t minute, uint64_t good, uint64_t bad)
 static void
 compare_minutes(struct slices *slices, const struct model *model, int64_t from, int64_t to)
 {
-    static const struct slices_limit limits[] = {
-        {0, 1000000}, {0, 300000000}, {100000, 500000000}, {500000, 10000000}};
+    static const struct slices_limit limits[] = {{{0, {0}}, 1000000},
+                                                 {{0, {0}}, 300000000},
+                                                 {{100000, {0}}, 500000000},
+                                                 {{500000, {0}}, 10000000}};
 
     for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
         struct minute_check check = {model, from, 0, 0, limits[i]};
@@ -246,7 +248,7 @@ step_add(struct slices *slices, struct model *model, int64_t now)
     struct event event = event_at(now - late, statuses[random_below(6)],
                                   drand48() < 0.2 ? -1.0 : drand48() * 1000.0);
 
-    assert_int_equal(slices_add_event(slices, &event, us(now)), ERR_OK);
+    assert_int_equal(slices_add_event(slices, &event, 1, us(now)), ERR_OK);
     model->events[model->len++] = event;
 }
 
@@ -259,7 +261,7 @@ step_remove(struct slices *slices, struct model *model, int64_t now)
         return;
     }
     at = (size_t)random_below((int64_t)model->len);
-    assert_int_equal(slices_remove_event(slices, &model->events[at], us(now)), ERR_OK);
+    assert_int_equal(slices_remove_event(slices, &model->events[at], 1, us(now)), ERR_OK);
     model->events[at] = model->events[--model->len];
 }
 
@@ -370,8 +372,8 @@ removing_every_event_leaves_nothing(void **state)
     for (int round = 0; round < 2; round++) {
         for (int64_t i = 0; i < 500; i++) {
             struct event event = event_at(now - i * 13, 200, (double)i);
-            enum err err = round == 0 ? slices_add_event(slices, &event, us(now))
-                                      : slices_remove_event(slices, &event, us(now));
+            enum err err = round == 0 ? slices_add_event(slices, &event, 1, us(now))
+                                      : slices_remove_event(slices, &event, 1, us(now));
             assert_int_equal(err, ERR_OK);
         }
         slices_expire(slices, us(now)); /* the second round takes out of packed hours */
@@ -396,16 +398,16 @@ what_was_dropped_is_ignored_when_it_is_removed(void **state)
 
     (void)state;
     add(slices, now, 200, 5.0, now);
-    assert_int_equal(slices_add_event(slices, &old, us(now)), ERR_OK);
+    assert_int_equal(slices_add_event(slices, &old, 1, us(now)), ERR_OK);
     slices_stats(slices, &stats);
     assert_int_equal(stats.dropped_events, 1);
-    assert_int_equal(slices_remove_event(slices, &old, us(now)), ERR_OK);
-    assert_int_equal(slices_remove_event(slices, &never_added, us(now)), ERR_OK);
+    assert_int_equal(slices_remove_event(slices, &old, 1, us(now)), ERR_OK);
+    assert_int_equal(slices_remove_event(slices, &never_added, 1, us(now)), ERR_OK);
     unknown.service = SPAN_LITERAL("nobody");
-    assert_int_equal(slices_remove_event(slices, &unknown, us(now)), ERR_OK);
+    assert_int_equal(slices_remove_event(slices, &unknown, 1, us(now)), ERR_OK);
     unmeasured.has_status = false;
-    assert_int_equal(slices_add_event(slices, &unmeasured, us(now)), ERR_OK);
-    assert_int_equal(slices_remove_event(slices, &unmeasured, us(now)), ERR_OK);
+    assert_int_equal(slices_add_event(slices, &unmeasured, 1, us(now)), ERR_OK);
+    assert_int_equal(slices_remove_event(slices, &unmeasured, 1, us(now)), ERR_OK);
     assert_int_equal(total_in(slices, INT64_MIN, INT64_MAX), 1);
     slices_free(slices);
 }
@@ -425,10 +427,10 @@ removing_takes_nothing_from_other_nodes(void **state)
     (void)state;
     assert_int_equal(slice_add_event(&foreign, &event, &CONFIG.rules), ERR_OK);
     assert_int_equal(slices_set_foreign(slices, 7, &key, &foreign, us(now)), ERR_OK);
-    assert_int_equal(slices_remove_event(slices, &event, us(now)), ERR_OK);
+    assert_int_equal(slices_remove_event(slices, &event, 1, us(now)), ERR_OK);
     assert_int_equal(total_in(slices, now, now + 1), 1);
-    assert_int_equal(slices_add_event(slices, &event, us(now)), ERR_OK);
-    assert_int_equal(slices_remove_event(slices, &event, us(now)), ERR_OK);
+    assert_int_equal(slices_add_event(slices, &event, 1, us(now)), ERR_OK);
+    assert_int_equal(slices_remove_event(slices, &event, 1, us(now)), ERR_OK);
     assert_int_equal(total_in(slices, now, now + 1), 1);
     assert_int_equal(slices_set_foreign(slices, 7, &key, &nothing, us(now)), ERR_OK);
     assert_int_equal(total_in(slices, now, now + 1), 0);
@@ -477,7 +479,7 @@ history_and_events_add_up(void **state)
         assert_int_equal(slice_add_event(&history, &event, &CONFIG.rules), ERR_OK);
     }
     assert_int_equal(slices_add(slices, &key, &history, us(now)), ERR_OK);
-    assert_int_equal(slices_add_event(slices, &event, us(now)), ERR_OK);
+    assert_int_equal(slices_add_event(slices, &event, 1, us(now)), ERR_OK);
     assert_int_equal(total_in(slices, now, now + 1), 6);
     key.minute = now - 50 * DAY; /* older than is kept: ignored */
     assert_int_equal(slices_add(slices, &key, &history, us(now)), ERR_OK);
@@ -522,10 +524,10 @@ a_series_beyond_the_limit_is_dropped_and_counted(void **state)
         struct event event = event_at(now, 200, 5.0);
         snprintf(name, sizeof(name), "service-%d", i);
         event.service = span_of(name);
-        assert_int_equal(slices_add_event(slices, &event, us(now)), ERR_OK);
+        assert_int_equal(slices_add_event(slices, &event, 1, us(now)), ERR_OK);
         if (i == 119) {
             struct slice_key key = {TENANT, event.service, now};
-            assert_int_equal(slices_remove_event(slices, &event, us(now)), ERR_OK);
+            assert_int_equal(slices_remove_event(slices, &event, 1, us(now)), ERR_OK);
             assert_int_equal(slice_add_event(&slice, &event, &CONFIG.rules), ERR_OK);
             assert_int_equal(slices_set_foreign(slices, 1, &key, &slice, us(now)), ERR_OK);
         }
@@ -577,7 +579,7 @@ note_service(void *arg, struct span service)
     if (walk->slices != NULL) {
         struct event event = event_at(28000000, 200, 5.0);
         event.service = SPAN_LITERAL("added-meanwhile");
-        assert_int_equal(slices_add_event(walk->slices, &event, us(28000000)), ERR_OK);
+        assert_int_equal(slices_add_event(walk->slices, &event, 1, us(28000000)), ERR_OK);
         assert_int_equal(slices_sum(walk->slices, TENANT, service, 0, INT64_MAX, &sum), ERR_OK);
         assert_true(sum.good > 0);
         slice_clear(&sum);
@@ -611,7 +613,7 @@ services_are_listed_by_tenant_in_name_order(void **state)
         struct event event = event_at(28000000, 200, 5.0);
         event.tenant = span_of(names[i][0]);
         event.service = span_of(names[i][1]);
-        assert_int_equal(slices_add_event(slices, &event, us(28000000)), ERR_OK);
+        assert_int_equal(slices_add_event(slices, &event, 1, us(28000000)), ERR_OK);
     }
     slices_each_service(slices, TENANT, note_service, &walk);
     assert_string_equal(walk.names, "B a a1 b z ");
@@ -632,7 +634,7 @@ an_unknown_series_adds_nothing(void **state)
 {
     struct slices *slices = make_store(0);
     struct slice sum = {0};
-    struct slices_limit limit = {0, 1000000};
+    struct slices_limit limit = {.budget_ppb = 1000000};
 
     (void)state;
     assert_int_equal(slices_sum(slices, TENANT, SERVICE, 0, 10, &sum), ERR_OK);
@@ -646,8 +648,8 @@ an_unknown_series_adds_nothing(void **state)
 static void
 limits_are_compared_in_integers(void **state)
 {
-    struct slices_limit one_in_thousand = {0, 1000000};
-    struct slices_limit one_in_ten = {0, 100000000};
+    struct slices_limit one_in_thousand = {.budget_ppb = 1000000};
+    struct slices_limit one_in_ten = {.budget_ppb = 100000000};
 
     (void)state;
     assert_false(slices_limit_broken(one_in_thousand, 999, 1));
@@ -695,11 +697,11 @@ without_memory_nothing_changes(void **state)
                 err = slices_add(slices, &key, &slice, us(now));
                 break;
             case 2:
-                err = slices_add_event(slices, &event, us(now));
+                err = slices_add_event(slices, &event, 1, us(now));
                 break;
             case 3:
                 event = event_at(now - 47 * 29, 200, 29.0 * 29.0);
-                err = slices_remove_event(slices, &event, us(now));
+                err = slices_remove_event(slices, &event, 1, us(now));
                 break;
             default:
                 err = slices_sum(slices, TENANT, SERVICE, now - DAY, now + 1, &sum);
@@ -751,10 +753,10 @@ without_memory_a_new_series_or_store_is_refused(void **state)
             struct event other = event;
             snprintf(name, sizeof(name), "s%d", i);
             other.service = span_of(name);
-            assert_int_equal(slices_add_event(slices, &other, us(now)), ERR_OK);
+            assert_int_equal(slices_add_event(slices, &other, 1, us(now)), ERR_OK);
         }
         fail_allocations_after(allowed);
-        err = slices_add_event(slices, &event, us(now));
+        err = slices_add_event(slices, &event, 1, us(now));
         fail_allocations_after(-1);
         slices_stats(slices, &stats);
         assert_int_equal(stats.slices, err == ERR_OK ? 33 : 32);
@@ -789,12 +791,12 @@ write_events(void *arg)
             event.service = SPAN_LITERAL("search");
         }
         extra.service = SPAN_LITERAL("passing");
-        if (slices_add_event(shared->slices, &event, us(now)) != ERR_OK) {
+        if (slices_add_event(shared->slices, &event, 1, us(now)) != ERR_OK) {
             abort();
         }
         /* A service that comes and goes, together with its series. */
-        if (slices_add_event(shared->slices, &extra, us(now)) != ERR_OK ||
-            slices_remove_event(shared->slices, &extra, us(now)) != ERR_OK) {
+        if (slices_add_event(shared->slices, &extra, 1, us(now)) != ERR_OK ||
+            slices_remove_event(shared->slices, &extra, 1, us(now)) != ERR_OK) {
             abort();
         }
     }
@@ -818,7 +820,7 @@ sums_only_rise_while_threads_add(void **state)
 {
     struct shared shared = {make_store(1), WRITERS};
     pthread_t threads[WRITERS + 1];
-    struct slices_limit limit = {0, 1000000};
+    struct slices_limit limit = {.budget_ppb = 1000000};
     struct slices_stats stats;
     uint64_t last = 0;
     struct walk walk;

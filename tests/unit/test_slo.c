@@ -24,7 +24,7 @@ enum {
 #define SERVICE SPAN_LITERAL("checkout")
 
 static const struct slices_config STORE = {
-    .rules = {{300000, 500000}, 2},
+    .rules = {{300000, 500000}, 2, NULL},
     .series_max = 2000,
     .retain_minutes = 40 * DAY,
 };
@@ -77,7 +77,7 @@ send_to(struct slices *slices, struct span name, int64_t ago, int count, uint16_
             .tenant = TENANT,
             .service = name,
         };
-        assert_int_equal(slices_add_event(slices, &event, NOW * INT64_C(60000000)), ERR_OK);
+        assert_int_equal(slices_add_event(slices, &event, 1, NOW * INT64_C(60000000)), ERR_OK);
     }
 }
 

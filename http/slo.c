@@ -1,0 +1,245 @@
+/*
+ * What the SLO engine answers: /slo/status, /slo/gate and /slo/alerts.
+ *
+ * Figures come from memory alone, so they are there with the database up or down.
+ */
+#include "core/alerts_json.h"
+#include "core/slo_gate.h"
+#include "core/slo_json.h"
+#include "http/internal.h"
+
+/* Answers with a refusal the head alone leads to. */
+static void
+refuse_subject(struct outcome_page *outcome, enum problem problem)
+{
+    switch (problem) {
+    case PROBLEM_FORBIDDEN:
+        outcome_refuse(outcome, problem, "this API key may not see that tenant");
+        return;
+    case PROBLEM_VALIDATION:
+        outcome_refuse(outcome, problem, "tenant is not a valid query value");
+        return;
+    default:
+        outcome_refuse(outcome, problem, NULL);
+    }
+}
+
+/* Appends the value of query member NAME; *VALUE is absent when it is not given. */
+static enum problem
+query(const struct exchange *exchange, const char *name, struct buffer *out)
+{
+    switch (request_query(&exchange->request, name, out)) {
+    case ERR_OK:
+    case ERR_NOT_FOUND:
+        return PROBLEM_NONE;
+    case ERR_NO_MEMORY:
+        return PROBLEM_BACKPRESSURE;
+    default:
+        return PROBLEM_VALIDATION;
+    }
+}
+
+/* What is asked: of whom, and which service. The texts are the buffers'. */
+struct question {
+    struct buffer tenant_text;
+    struct buffer service_text;
+    struct slo_status_request request;
+    const struct objective_set *set;
+};
+
+static void
+question_free(struct question *question)
+{
+    buffer_free(&question->tenant_text);
+    buffer_free(&question->service_text);
+    objective_set_release(question->set);
+}
+
+/* Fills QUESTION, or makes the outcome a refusal and returns false. */
+static bool
+question_read(const struct exchange *exchange, struct question *question,
+              struct outcome_page *outcome)
+{
+    const struct server *server = exchange->loop->server;
+    struct journal *journal = server->deps.journal;
+    struct slo_status_request *request = &question->request;
+    struct journal_stats stats;
+    enum problem why = access_subject(exchange, &question->tenant_text, &request->tenant);
+
+    if (why == PROBLEM_NONE && request->tenant.data == NULL) {
+        outcome_refuse(outcome, PROBLEM_FORBIDDEN,
+                       "the admin key stands for no tenant; name one with ?tenant=");
+        return false;
+    }
+    if (why != PROBLEM_NONE) {
+        refuse_subject(outcome, why);
+        return false;
+    }
+    why = query(exchange, "service", &question->service_text);
+    if (why != PROBLEM_NONE) {
+        outcome_refuse(outcome, why,
+                       why == PROBLEM_VALIDATION ? "service is not a valid query value" : NULL);
+        return false;
+    }
+    memset(&stats, 0, sizeof(stats));
+    journal->ops->stats(journal->self, &stats);
+    question->set = objectives_now(server->deps.objectives);
+    request->slices = server->deps.slices;
+    request->alerts = server->deps.alerts;
+    request->config = server->deps.slo;
+    request->objectives = question->set;
+    request->now_us = clock_wall_us(server->deps.clock);
+    request->degraded = server_degraded(server) || objectives_stale(server->deps.objectives);
+    request->pending_events = stats.pending_events;
+    if (question->service_text.len > 0) {
+        request->service = buffer_span(&question->service_text);
+    }
+    return true;
+}
+
+static void
+work_status(struct exchange *exchange, struct outcome_page *outcome)
+{
+    struct question question = {BUFFER_EMPTY, BUFFER_EMPTY, {0}, NULL};
+
+    if (question_read(exchange, &question, outcome)) {
+        if (question.request.alerts != NULL) {
+            alerts_refresh(question.request.alerts, question.request.tenant,
+                           question.request.now_us);
+        }
+        slo_status_json(&question.request, &outcome->body);
+    }
+    question_free(&question);
+}
+
+static void
+work_gate(struct exchange *exchange, struct outcome_page *outcome)
+{
+    struct question question = {BUFFER_EMPTY, BUFFER_EMPTY, {0}, NULL};
+
+    if (!question_read(exchange, &question, outcome)) {
+        question_free(&question);
+        return;
+    }
+    if (question.request.service.data == NULL) {
+        outcome_refuse(outcome, PROBLEM_VALIDATION, "service is required");
+    } else {
+        switch (slo_gate_json(&question.request, &outcome->body)) {
+        case SLO_GATE_GO:
+            break;
+        case SLO_GATE_FREEZE:
+            outcome->status = 409;
+            break;
+        case SLO_GATE_UNKNOWN:
+            outcome_refuse(outcome, PROBLEM_NOT_FOUND,
+                           "no event of that service has come, and it has no objectives");
+            break;
+        }
+    }
+    question_free(&question);
+}
+
+/* ---- alerts ---- */
+
+/* Reads query member NAME as one of the words that PARSE knows; -1 when it is not given. */
+static enum problem
+query_word(const struct exchange *exchange, const char *name, bool (*parse)(struct span, int *),
+           int *out)
+{
+    struct buffer text = BUFFER_EMPTY;
+    enum problem why = query(exchange, name, &text);
+
+    *out = -1;
+    if (why == PROBLEM_NONE && text.len > 0 && !parse(buffer_span(&text), out)) {
+        why = PROBLEM_VALIDATION;
+    }
+    buffer_free(&text);
+    return why;
+}
+
+static bool
+parse_status(struct span word, int *out)
+{
+    enum alert_status status;
+
+    if (alert_status_parse(word, &status) != ERR_OK) {
+        return false;
+    }
+    *out = (int)status;
+    return true;
+}
+
+static bool
+parse_severity(struct span word, int *out)
+{
+    enum alert_severity severity;
+
+    if (alert_severity_parse(word, &severity) != ERR_OK) {
+        return false;
+    }
+    *out = (int)severity;
+    return true;
+}
+
+/* Fills FILTER's words, or makes the outcome a refusal and returns false. */
+static bool
+read_words(const struct exchange *exchange, struct alerts_filter *filter,
+           struct outcome_page *outcome)
+{
+    enum problem why = query_word(exchange, "state", parse_status, &filter->status);
+
+    if (why != PROBLEM_NONE) {
+        outcome_refuse(outcome, why,
+                       why == PROBLEM_VALIDATION
+                           ? "state must be ok, pending-no-data, firing or resolved"
+                           : NULL);
+        return false;
+    }
+    why = query_word(exchange, "severity", parse_severity, &filter->severity);
+    if (why != PROBLEM_NONE) {
+        outcome_refuse(outcome, why,
+                       why == PROBLEM_VALIDATION ? "severity must be page or ticket" : NULL);
+        return false;
+    }
+    return true;
+}
+
+static void
+work_alerts(struct exchange *exchange, struct outcome_page *outcome)
+{
+    struct question question = {BUFFER_EMPTY, BUFFER_EMPTY, {0}, NULL};
+    struct alerts_filter filter = {.status = -1, .severity = -1};
+    struct slo_status_request *request = &question.request;
+
+    if (read_words(exchange, &filter, outcome) && question_read(exchange, &question, outcome)) {
+        filter.tenant = request->tenant;
+        filter.service = request->service;
+        alerts_refresh(request->alerts, request->tenant, request->now_us);
+        alerts_json(request->alerts, &filter, request->now_us, &outcome->body);
+    }
+    question_free(&question);
+}
+
+void
+handle_slo_alerts(struct exchange *exchange)
+{
+    if (exchange->loop->server->deps.alerts == NULL) { /* nobody judges here */
+        exchange_answer(exchange, 200, "application/json",
+                        SPAN_LITERAL("{\"firing\":0,\"as_of\":null,\"alerts\":[]}"),
+                        "Cache-Control: no-store\r\n");
+        return;
+    }
+    page_work(exchange, LINE_READ, work_alerts, "application/json");
+}
+
+void
+handle_slo_status(struct exchange *exchange)
+{
+    page_work(exchange, LINE_READ, work_status, "application/json");
+}
+
+void
+handle_slo_gate(struct exchange *exchange)
+{
+    page_work(exchange, LINE_READ, work_gate, "application/json");
+}
