@@ -64,7 +64,7 @@ tell(struct alert_judge *judge, const struct alerts_cut *cut)
 {
     const struct notifier *notifier = judge->config.notifier;
 
-    for (size_t i = 0; i < cut->notice_count; i++) {
+    for (size_t i = 0; notifier != NULL && i < cut->notice_count; i++) {
         if (notifier->ops->notify(notifier->self, &cut->notices[i]) != ERR_OK) {
             alerts_untold(judge->config.alerts, &cut->notices[i]); /* counted by the notifier */
         }

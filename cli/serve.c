@@ -27,6 +27,7 @@
 #include "http/server.h"
 #include "storage/mysql_objectives.h"
 #include "storage/mysql_sink.h"
+#include "storage/mysql_windows.h"
 #include "wal/wal.h"
 
 enum {
@@ -52,6 +53,8 @@ struct app {
     struct slices *slices;
     struct mysql_objectives *objectives_store;
     struct objectives *objectives;
+    struct mysql_windows_reader *windows;
+    struct requests *requests;
     char objectives_file[PATH_SIZE];
     struct wal *wal;
     struct mysql_config mysql;
@@ -182,6 +185,10 @@ open_objectives(struct app *app)
             return err;
         }
         config.store = mysql_objectives_store(app->objectives_store);
+        err = mysql_windows_reader_open(&app->windows, &app->mysql);
+        if (err != ERR_OK) {
+            return err;
+        }
     }
     return objectives_open(&app->objectives, &config);
 }
@@ -210,6 +217,9 @@ start_log(struct app *app)
     if (err == ERR_OK) {
         slices.rules.by_service = app->thresholds;
         err = slices_new(&app->slices, &slices);
+    }
+    if (err == ERR_OK) {
+        err = requests_new(&app->requests, app->slices);
     }
     if (err == ERR_OK) {
         err = wal_open(&app->wal, &wal);
@@ -292,6 +302,9 @@ start_ticker(struct app *app)
     struct ticker_config config = {
         .slices = app->slices,
         .objectives = app->objectives,
+        .slo = &app->slo,
+        .requests = app->requests,
+        .epoch = wal_journal(app->wal)->epoch,
         .clock = app->clock,
         .mysql = options_has_db(&app->options) ? &app->mysql : NULL,
         .interval_ms = TICK_INTERVAL_MS,
@@ -456,6 +469,8 @@ start_http(struct app *app)
         .alerts = app->alerts,
         .notifier = app->webhook == NULL ? NULL : webhook_notifier(app->webhook),
         .objectives = app->objectives,
+        .requests = app->requests,
+        .history = app->windows == NULL ? NULL : mysql_windows_history(app->windows),
         .clock = app->clock,
         .tenants = app->tenants,
         .replicators = app->replicators,
@@ -627,9 +642,11 @@ release(struct app *app)
     alerts_free(app->alerts);
     objective_set_release(app->alerts_set);
     buffer_free(&app->external_url);
+    requests_free(app->requests);
     slices_free(app->slices);
     objectives_close(app->objectives);
     mysql_objectives_close(app->objectives_store);
+    mysql_windows_reader_close(app->windows);
     thresholds_free(app->thresholds);
     tenants_free(app->tenants);
     options_free(&app->options);

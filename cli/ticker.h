@@ -1,6 +1,7 @@
 /*
  * ticker.h - the SLO ticker: one thread that keeps the store of slices trimmed and in touch with
- * what other nodes have written to the same database, and the definitions in force those of it.
+ * what other nodes have written to the same database, and the definitions in force those of it, and
+ * table slo_windows true.
  *
  * Nobody waits for it: figures of this node's own events never depend on it.
  */
@@ -12,6 +13,7 @@
 #include "core/err.h"
 #include "core/journal.h"
 #include "core/objectives.h"
+#include "core/requests.h"
 #include "core/slices.h"
 #include "storage/mysql_config.h"
 
@@ -21,6 +23,9 @@ struct ticker_config {
     struct slices *slices;         /* borrowed, as are the next three */
     struct objectives *objectives; /* NULL: none are looked after */
     const struct clock *clock;
+    struct requests *requests;        /* borrowed: the server's own; NULL: not kept */
+    uint64_t epoch;                   /* of this process */
+    const struct slo_config *slo;     /* borrowed: of services without definitions */
     const struct mysql_config *mysql; /* NULL without a database */
     uint8_t node_id[JOURNAL_NODE_ID_SIZE];
     int interval_ms; /* how often other nodes' slices are looked at */

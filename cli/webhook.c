@@ -233,7 +233,7 @@ struct attempt {
 };
 
 static size_t
-swallow(char *bytes, size_t size, size_t count, void *arg)
+swallow(void *bytes, size_t size, size_t count, void *arg)
 {
     struct webhook *webhook = arg;
 

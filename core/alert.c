@@ -34,15 +34,13 @@ static const char *const STATUS_NAMES[ALERT_STATUSES] = {
 const char *
 alert_severity_name(enum alert_severity severity)
 {
-    ASSERT(severity < ALERT_SEVERITIES);
-    return SEVERITY_NAMES[severity];
+    return severity < ALERT_SEVERITIES ? SEVERITY_NAMES[severity] : "";
 }
 
 const char *
 alert_status_name(enum alert_status status)
 {
-    ASSERT(status < ALERT_STATUSES);
-    return STATUS_NAMES[status];
+    return status < ALERT_STATUSES ? STATUS_NAMES[status] : "";
 }
 
 static enum err

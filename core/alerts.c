@@ -771,9 +771,10 @@ set_id(struct notice *notice, const struct watched *watched)
     static const char HEX[] = "0123456789abcdef";
     uint8_t digest[SHA256_SIZE];
     char fixed[2 * EVENT_NAME_MAX + 256];
-    int len = snprintf(fixed, sizeof(fixed), "%u %u %s %u %u %lld ", notice->tenant_len,
-                       notice->service_len, watched->id, notice->severity, notice->status,
-                       (long long)notice->fired_us);
+    int len =
+        snprintf(fixed, sizeof(fixed), "%zu %zu %s %s %s %lld ", notice_tenant(notice).len,
+                 notice_service(notice).len, watched->id, alert_severity_name(notice->severity),
+                 alert_status_name(notice->status), (long long)notice->fired_us);
 
     ASSERT(len > 0 && (size_t)len + notice->tenant_len + notice->service_len <= sizeof(fixed));
     memcpy(fixed + len, notice->tenant, notice->tenant_len);
@@ -904,7 +905,9 @@ mark_queued(struct alerts *alerts, const struct alerts_cut *cut, int64_t now_us)
         const struct notice *notice = &cut->notices[i];
         struct watched *watched = find_noticed(alerts, notice);
 
-        ASSERT(watched != NULL); /* the lock is still held */
+        if (watched == NULL) {
+            continue; /* cannot be: the lock is still held */
+        }
         watched->queued[notice->severity] =
             (struct told){(uint8_t)notice->status, notice->fired_us};
         watched->queued_us[notice->severity] = now_us;

@@ -1638,6 +1638,54 @@ slices_each_minute(struct slices *slices, struct span tenant, struct span servic
     leave_series(slices, series);
 }
 
+static enum err
+give_slice(const struct minute_view *view,
+           void (*fn)(void *arg, int64_t minute, const struct slice *slice), void *arg)
+{
+    struct slice slice = {0};
+    enum err err;
+
+    if (view->slice != NULL) {
+        fn(arg, view->start, view->slice);
+        return ERR_OK;
+    }
+    err = slice_decode_add(view->bytes, &slice);
+    if (err == ERR_OK) {
+        fn(arg, view->start, &slice);
+    }
+    slice_clear(&slice);
+    return err;
+}
+
+enum err
+slices_each_slice(struct slices *slices, struct span tenant, struct span service,
+                  int64_t from_minute, int64_t to_minute,
+                  void (*fn)(void *arg, int64_t minute, const struct slice *slice), void *arg)
+{
+    struct cut cut = cut_range(from_minute, to_minute);
+    struct series *series = enter_series(slices, tenant, service);
+    const struct hour *hour;
+    enum err err = ERR_OK;
+    size_t at;
+
+    if (series == NULL) {
+        return ERR_OK;
+    }
+    at = first_hour(series, cut.from);
+    while (err == ERR_OK && (hour = next_hour(series, &at, cut.to)) != NULL) {
+        struct minute_walk walk = walk_hour(hour);
+        struct minute_view view;
+
+        while (err == ERR_OK && walk_next(&walk, &view)) {
+            if (view.start >= cut.from && view.start < cut.to) {
+                err = give_slice(&view, fn, arg);
+            }
+        }
+    }
+    leave_series(slices, series);
+    return err;
+}
+
 bool
 slices_has_series(struct slices *slices, struct span tenant, struct span service)
 {

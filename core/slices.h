@@ -125,6 +125,14 @@ void slices_each_minute(struct slices *slices, struct span tenant, struct span s
                         void (*fn)(void *arg, int64_t minute, uint64_t good, uint64_t bad),
                         void *arg);
 
+/*
+ * Calls FN for each minute in [FROM, TO) of a series that has events, in order, with its slice, as
+ * slices_each_minute() does. ERR_NO_MEMORY ends it.
+ */
+MUST_CHECK enum err slices_each_slice(
+    struct slices *slices, struct span tenant, struct span service, int64_t from_minute,
+    int64_t to_minute, void (*fn)(void *arg, int64_t minute, const struct slice *slice), void *arg);
+
 /* Some event of the series is held. */
 bool slices_has_series(struct slices *slices, struct span tenant, struct span service);
 

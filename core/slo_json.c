@@ -206,7 +206,7 @@ write_history(struct buffer *out, const struct slo_figures *figures)
     const int64_t from_us = figures->objective->counted_from_us;
     char from[TIMESTAMP_TEXT_SIZE];
 
-    if (figures->uncounted == 0 && from_us <= figures->from_minute * MINUTE_US) {
+    if (figures->uncounted == 0) {
         return;
     }
     write_count(out, "uncounted", figures->uncounted);

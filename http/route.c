@@ -20,6 +20,7 @@ const struct route ROUTES[] = {
     {METHOD_GET, "/metrics/prometheus", AUTH_NONE, BODY_NONE, handle_metrics, 0},
     {METHOD_GET, "/slo/status", AUTH_READER, BODY_NONE, handle_slo_status, 0},
     {METHOD_GET, "/slo/alerts", AUTH_READER, BODY_NONE, handle_slo_alerts, 0},
+    {METHOD_GET, "/slo/windows", AUTH_READER, BODY_NONE, handle_slo_windows, 0},
     {METHOD_GET, "/slo/gate", AUTH_READER, BODY_NONE, handle_slo_gate, 0},
     {METHOD_GET, "/slo/objectives", AUTH_READER, BODY_NONE, handle_objectives_list, 0},
     {METHOD_POST, "/slo/objectives", AUTH_ADMIN, BODY_JSON, handle_objective_create, 0},

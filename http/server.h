@@ -17,8 +17,10 @@
 #include "core/notifier.h"
 #include "core/objectives.h"
 #include "core/replicator.h"
+#include "core/requests.h"
 #include "core/slices.h"
 #include "core/slo.h"
+#include "core/slo_window.h"
 #include "core/tenants.h"
 
 struct server_config {
@@ -48,10 +50,12 @@ struct server_config {
 struct server_deps {
     struct journal *journal;
     struct slices *slices;
-    const struct slo_config *slo;    /* of services without definitions */
-    struct alerts *alerts;           /* NULL: /slo/alerts is empty */
-    const struct notifier *notifier; /* NULL: nobody is told of alerts */
-    struct objectives *objectives;   /* the definitions; NULL: there are none, nor can be */
+    struct alerts *alerts;             /* NULL: /slo/alerts is empty */
+    const struct notifier *notifier;   /* NULL: nobody is told of alerts */
+    const struct slo_config *slo;      /* of services without definitions */
+    struct objectives *objectives;     /* the definitions; NULL: there are none, nor can be */
+    const struct slo_history *history; /* rows of slo_windows; NULL without a database */
+    struct requests *requests;         /* told of every answer; NULL allowed */
     const struct clock *clock;
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */

@@ -1,11 +1,15 @@
 /*
- * What the SLO engine answers: /slo/status, /slo/gate and /slo/alerts.
+ * What the SLO engine answers: /slo/status, /slo/alerts, /slo/gate and /slo/windows.
  *
- * Figures come from memory alone, so they are there with the database up or down.
+ * Figures come from memory alone, so they are there with the database up or down; the history of
+ * windows is the database's, and memory's while that is away.
  */
 #include "core/alerts_json.h"
+#include "core/json.h"
 #include "core/slo_gate.h"
 #include "core/slo_json.h"
+#include "core/slo_window.h"
+#include "core/timestamp.h"
 #include "http/internal.h"
 
 /* Answers with a refusal the head alone leads to. */
@@ -137,6 +141,118 @@ work_gate(struct exchange *exchange, struct outcome_page *outcome)
         }
     }
     question_free(&question);
+}
+
+/* ---- /slo/windows ---- */
+
+#define MINUTE_US INT64_C(60000000)
+
+enum {
+    WINDOWS_DEFAULT = 60, /* minutes, when no range is given */
+};
+
+/* RFC 3339, or a number since 1970. */
+static enum err
+parse_time(struct span text, int64_t *us_out)
+{
+    struct json_text number;
+    struct json_error error;
+
+    if (timestamp_parse(text, us_out) == ERR_OK) {
+        return ERR_OK;
+    }
+    if (json_scan(text, 1, &number, &error) != ERR_OK || number.value.type != JSON_NUMBER) {
+        return ERR_INVALID;
+    }
+    return timestamp_from_number(number.value.raw, us_out);
+}
+
+/* Query member NAME as a time; *US_OUT is left alone when it is not given. False: a refusal. */
+static bool
+query_time(const struct exchange *exchange, const char *name, int64_t *us_out,
+           struct outcome_page *outcome)
+{
+    struct buffer text = BUFFER_EMPTY;
+    enum problem why = query(exchange, name, &text);
+
+    if (why == PROBLEM_NONE && text.len > 0 && parse_time(buffer_span(&text), us_out) != ERR_OK) {
+        why = PROBLEM_VALIDATION;
+    }
+    buffer_free(&text);
+    if (why != PROBLEM_NONE) {
+        outcome_refuse(outcome, why,
+                       why == PROBLEM_VALIDATION
+                           ? "from and to must be RFC 3339 times or numbers since 1970"
+                           : NULL);
+    }
+    return why == PROBLEM_NONE;
+}
+
+/* The finished minutes that were asked for. False: a refusal. */
+static bool
+query_range(const struct exchange *exchange, int64_t now_us, int64_t *from, int64_t *to,
+            struct outcome_page *outcome)
+{
+    const int64_t running = minute_of_us(now_us);
+    int64_t to_us = running * MINUTE_US;
+    int64_t from_us = INT64_MIN;
+
+    if (!query_time(exchange, "to", &to_us, outcome)) {
+        return false;
+    }
+    *to = minute_of_us(to_us + MINUTE_US - 1);
+    *to = *to > running ? running : *to;
+    from_us = (*to - WINDOWS_DEFAULT) * MINUTE_US;
+    if (!query_time(exchange, "from", &from_us, outcome)) {
+        return false;
+    }
+    *from = minute_of_us(from_us);
+    if (from_us >= to_us) {
+        outcome_refuse(outcome, PROBLEM_VALIDATION, "from must be < to");
+        return false;
+    }
+    *from = *from > *to ? *to : *from; /* nothing of the range is finished yet */
+    if (*to - *from > SLO_WINDOWS_MAX) {
+        outcome_refuse(outcome, PROBLEM_VALIDATION, "from and to may be at most 7 days apart");
+        return false;
+    }
+    return true;
+}
+
+/* The server's own requests are no events, and so have no rows in slo_windows. */
+static bool
+is_own_tenant(struct span tenant)
+{
+    return span_is(tenant, REQUESTS_TENANT);
+}
+
+static void
+work_windows(struct exchange *exchange, struct outcome_page *outcome)
+{
+    const struct server *server = exchange->loop->server;
+    struct question question = {BUFFER_EMPTY, BUFFER_EMPTY, {0}, NULL};
+    int64_t from;
+    int64_t to;
+
+    if (question_read(exchange, &question, outcome)) {
+        if (question.request.service.data == NULL) {
+            outcome_refuse(outcome, PROBLEM_VALIDATION, "service is required");
+        } else if (query_range(exchange, question.request.now_us, &from, &to, outcome)) {
+            /* While the database is known to be away nobody waits for it. */
+            slo_windows_json(&question.request,
+                             server_degraded(server) || is_own_tenant(question.request.tenant)
+                                 ? NULL
+                                 : server->deps.history,
+                             from, to, &outcome->body);
+        }
+    }
+    question_free(&question);
+}
+
+void
+handle_slo_windows(struct exchange *exchange)
+{
+    page_work(exchange, LINE_WRITE, work_windows, "application/json");
 }
 
 /* ---- alerts ---- */

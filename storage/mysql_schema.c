@@ -166,6 +166,27 @@ static const char *const MIGRATION_2[] = {
     "changed_at DATETIME(6) NOT NULL,"
     "PRIMARY KEY (id),"
     "KEY slo_id (slo_id)" TABLE_OPTIONS,
+
+    /* Names of this table's key must not fall together, as in slo_slices. */
+    "ALTER TABLE slo_windows MODIFY tenant_id " BYTES_NAME " NOT NULL,"
+    "MODIFY service " BYTES_NAME " NOT NULL",
+
+    /* The server's own requests as slices: a row per process and minute. */
+    "CREATE TABLE IF NOT EXISTS api_slices ("
+    "id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,"
+    "node_id BINARY(16) NOT NULL,"
+    "epoch BIGINT UNSIGNED NOT NULL,"
+    "minute BIGINT NOT NULL,"
+    "detail MEDIUMBLOB NOT NULL,"
+    "PRIMARY KEY (id),"
+    "KEY minute (minute)" TABLE_OPTIONS,
+
+    /* How far the slices of each source are in slo_windows. */
+    "CREATE TABLE IF NOT EXISTS slo_window_cursors ("
+    "node_id BINARY(16) NOT NULL,"
+    "partition_id INT UNSIGNED NOT NULL,"
+    "last_seq BIGINT UNSIGNED NOT NULL,"
+    "PRIMARY KEY (node_id, partition_id)" TABLE_OPTIONS,
 };
 
 struct migration {
@@ -183,9 +204,10 @@ static const struct migration MIGRATIONS[] = {
 /* Tables whose absence means that the steps have to run again, whatever the version says. */
 #define TABLES                                                                                     \
     "'events','replication_offsets','slo_slices','dead_letters','slo','slo_windows',"              \
-    "'api_requests','schema_migrations','slo_audit'"
+    "'api_requests','schema_migrations','slo_audit','slo_window_cursors'," \
+    "'api_slices'"
 enum {
-    TABLE_COUNT = 9
+    TABLE_COUNT = 11
 };
 
 static const char LOCK_NAME[] = "CONCAT('sluice.', MD5(DATABASE()))";

@@ -188,7 +188,7 @@ OBJECTIVE = b'{"service_name":"s","slo_type":"availability","slo_value":0.99}'
 
 def target_of(path):
     """A target that can be asked for, of a path of the description."""
-    return path.replace("{id}", "one") + {"/slo/gate": "?service=s"}.get(path, "")
+    return path.replace("{id}", "one") + {"/slo/gate": "?service=s", "/slo/windows": "?service=s"}.get(path, "")
 
 
 # Method, target, path of the description, bytes, status. The last part of a target may be a query.
@@ -221,6 +221,10 @@ BAD = [
     ("GET", "/slo/alerts?severity=high", b"", (), 400, "validation_error"),
     ("GET", "/slo/status?tenant=%zz", b"", (), 400, "validation_error"),
     ("GET", "/slo/gate", b"", (), 400, "validation_error"),
+    ("GET", "/slo/windows", b"", (), 400, "validation_error"),
+    ("GET", "/slo/windows?service=s&from=yesterday", b"", (), 400, "validation_error"),
+    ("GET", "/slo/windows?service=s&from=2026-01-01T00:00:00Z", b"", (), 400, "validation_error"),
+    ("GET", "/slo/windows?service=s&from=5&to=4", b"", (), 400, "validation_error"),
     ("GET", "/slo/gate?service=nobody", b"", (), 404, "not_found"),
     ("POST", "/slo/objectives", b"{", (), 400, "invalid_json"),
     ("POST", "/slo/objectives", b"{}", (), 400, "validation_error"),
