@@ -1,6 +1,6 @@
 /*
- * alerts_internal.h - the book of alerts as its two files see it: alerts.c, and alerts_codec.c for
- * its bytes.
+ * alerts_internal.h - the book of alerts as its files see it: alerts.c, alerts_codec.c for its
+ * bytes, alerts_tell.c for what leaves it.
  */
 #ifndef SLUICE_CORE_ALERTS_INTERNAL_H
 #define SLUICE_CORE_ALERTS_INTERNAL_H
@@ -53,6 +53,11 @@ struct alerts {
     bool dirty;  /* anything else changed */
     struct alerts_stats stats;
 };
+
+/* NULL when it is not there. Lock held, also for the next. */
+struct watched_series *alerts_find_series(const struct alerts *alerts, struct span tenant,
+                                          struct span service);
+struct watched *alerts_find_watched(const struct watched_series *series, struct span id);
 
 /* Finds or makes a series of the book; NULL without memory. Lock held. */
 struct watched_series *alerts_series(struct alerts *alerts, struct span tenant,

@@ -327,6 +327,25 @@ an_objective_that_is_deleted_resolves_and_goes(void **state)
     assert_int_equal(states_of(f, "a").count, 2);
 }
 
+/* Eight objectives with windows of their own each, and the end of a ninth in the same cut. */
+static void
+the_most_objectives_there_can_be_are_judged_and_told(void **state)
+{
+    struct fixture *f = *state;
+
+    send(f, "a", 0, 6);
+    assert_int_equal(turn(f), 1);
+    f->objectives.objective_count = SLO_OBJECTIVES_MAX;
+    for (int i = 0; i < SLO_OBJECTIVES_MAX; i++) {
+        f->objectives.objective[i] = f->objectives.objective[0];
+        f->objectives.objective[i].window_minutes = (i + 5) * DAY + 60 * i;
+        snprintf(f->objectives.objective[i].id, sizeof(f->objectives.objective[i].id), "n%d", i);
+    }
+    f->version++;
+    assert_int_equal(turn(f), SLO_OBJECTIVES_MAX + 1);
+    assert_int_equal(states_of(f, "a").count, 2 * (SLO_OBJECTIVES_MAX + 1));
+}
+
 static void
 a_series_that_is_gone_resolves_after_a_while(void **state)
 {
@@ -638,6 +657,7 @@ main(void)
         BOOK_TEST(an_id_belongs_to_one_change),
         BOOK_TEST(many_notices_come_in_several_cuts),
         BOOK_TEST(an_objective_that_is_deleted_resolves_and_goes),
+        BOOK_TEST(the_most_objectives_there_can_be_are_judged_and_told),
         BOOK_TEST(a_series_that_is_gone_resolves_after_a_while),
         BOOK_TEST(objectives_come_and_go_without_bound),
         BOOK_TEST(a_restored_book_goes_on_as_if_nothing_had_happened),
