@@ -292,6 +292,13 @@ run_wal() { # ROUND
     done <<<"$output"
 }
 
+run_slo() {
+    local line
+    while read -r line; do
+        emit "round=1 load=slo ${line#slo }"
+    done < <(timeout --foreground 300 "$built/bench/bench_slo")
+}
+
 # ---- the whole ----
 
 describe_machine() {
@@ -339,6 +346,7 @@ results=$work/results
 describe_machine
 
 run_wal 1
+run_slo
 run_bulk_reading 1
 start_nginx
 start_redis

@@ -2,7 +2,8 @@
  * Pages that take long to compute: figures of thousands of services are hundreds of milliseconds,
  * in which no event would be taken if the loop did it. A thread of libuv's pool does, one page per
  * loop at a time in the order they were asked for, so that pages never take more than one CPU from
- * each loop, nor more memory than one page each and the answers' budget.
+ * each loop, nor more memory than one page each and the answers' budget. What may wait for the
+ * database stands in a line of its own, so that a hung one holds up no figures.
  */
 #include <stdio.h>
 #include <stdlib.h>

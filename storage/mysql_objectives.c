@@ -297,7 +297,9 @@ load(void *self, bool *changed, enum err (*fn)(void *arg, const struct objective
 static void
 append_text(struct mysql_objectives *objectives, const char *text)
 {
-    mysql_append_string(&objectives->sql, &objectives->session, span_of(text));
+    const struct span span = {text, strnlen(text, OBJECTIVE_NAME_SIZE)};
+
+    mysql_append_string(&objectives->sql, &objectives->session, span);
 }
 
 static void

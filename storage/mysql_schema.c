@@ -149,11 +149,12 @@ static const char *const MIGRATION_1[] = {
 };
 
 static const char *const MIGRATION_2[] = {
-    "ALTER TABLE slo ADD COLUMN window_minutes INT UNSIGNED NULL", /* NULL: windows_days */
-    "ALTER TABLE slo ADD COLUMN time_zone VARCHAR(64) NOT NULL DEFAULT 'UTC'",
-    "ALTER TABLE slo ADD COLUMN version INT UNSIGNED NOT NULL DEFAULT 1",
-    "ALTER TABLE slo ADD COLUMN updated_by " NAME " NOT NULL DEFAULT ''",
-    "ALTER TABLE slo ADD COLUMN counted_from DATETIME(6) NULL", /* 1970: always was */
+    "ALTER TABLE slo "
+    "ADD COLUMN window_minutes INT UNSIGNED NULL," /* NULL: windows_days */
+    "ADD COLUMN time_zone VARCHAR(64) NOT NULL DEFAULT 'UTC',"
+    "ADD COLUMN version INT UNSIGNED NOT NULL DEFAULT 1,"
+    "ADD COLUMN updated_by " NAME " NOT NULL DEFAULT '',"
+    "ADD COLUMN counted_from DATETIME(6) NULL", /* 1970: always was */
 
     "CREATE TABLE IF NOT EXISTS slo_audit ("
     "id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,"
@@ -204,7 +205,7 @@ static const struct migration MIGRATIONS[] = {
 /* Tables whose absence means that the steps have to run again, whatever the version says. */
 #define TABLES                                                                                     \
     "'events','replication_offsets','slo_slices','dead_letters','slo','slo_windows',"              \
-    "'api_requests','schema_migrations','slo_audit','slo_window_cursors'," \
+    "'api_requests','schema_migrations','slo_audit','slo_window_cursors',"                         \
     "'api_slices'"
 enum {
     TABLE_COUNT = 11
@@ -270,7 +271,7 @@ migrate(struct mysql_session *session, uint32_t version)
     for (size_t i = 0; i < migration->statement_count; i++) {
         unsigned number = mysql_session_run_text(session, migration->statements[i], NULL);
 
-        /* A column that is there already was added by a run that did not come to its end. */
+        /* Columns that are there already were added by a run that did not come to its end. */
         if (number != 0 && number != MYSQL_NUMBER_DUPLICATE_COLUMN) {
             return failed(session, migration->name);
         }
