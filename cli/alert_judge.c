@@ -2,20 +2,22 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-#include "cli/alert_file.h"
 #include "core/log.h"
+#include "core/whole_file.h"
 
 enum {
     SHARE = 20, /* of the time it judges at most one part in so many */
 };
 
-static const char FILE_NAME[] = "alerts.state";
+#define FILE_BYTES_MAX ((size_t)64 << 20)
 
 struct alert_judge {
     struct alert_judge_config config;
+    char path[WHOLE_FILE_PATH_SIZE];
     bool save_failed; /* the last time; the thread's own */
     pthread_t thread;
     pthread_mutex_t lock; /* guards STOPPING */
@@ -24,19 +26,19 @@ struct alert_judge {
 };
 
 static void
-restore(const struct alert_judge_config *config)
+restore(const struct alert_judge *judge)
 {
     struct buffer bytes = BUFFER_EMPTY;
-    enum err err = alert_file_read(config->dir, FILE_NAME, &bytes);
+    enum err err = whole_file_read(judge->path, FILE_BYTES_MAX, &bytes);
 
     if (err == ERR_OK) {
-        err = alerts_restore(config->alerts, buffer_span(&bytes));
+        err = alerts_restore(judge->config.alerts, buffer_span(&bytes));
     }
     if (err == ERR_OK) {
         log_info("alerts.restored", LOG_U64("bytes", bytes.len), LOG_END);
     } else if (err != ERR_NOT_FOUND) {
-        log_error("alerts.state_lost", LOG_STR("dir", config->dir), LOG_STR("file", FILE_NAME),
-                  LOG_ERR(err), LOG_STR("meaning", err_text(err)),
+        log_error("alerts.state_lost", LOG_STR("file", judge->path), LOG_ERR(err),
+                  LOG_STR("meaning", err_text(err)),
                   LOG_STR("hint", "alerts begin anew; what still burns fires again"), LOG_END);
     }
     buffer_free(&bytes);
@@ -45,11 +47,12 @@ restore(const struct alert_judge_config *config)
 static void
 save(struct alert_judge *judge, const struct alerts_cut *cut)
 {
-    enum err err = alert_file_write(judge->config.dir, FILE_NAME, buffer_span(&cut->bytes));
+    const struct span bytes = buffer_span(&cut->bytes);
+    enum err err = whole_file_write(judge->path, &bytes, 1);
 
     if (err != ERR_OK) {
         if (!judge->save_failed) {
-            log_error("alerts.save_failed", LOG_STR("dir", judge->config.dir), LOG_ERR(err),
+            log_error("alerts.save_failed", LOG_STR("file", judge->path), LOG_ERR(err),
                       LOG_STR("cause", strerror(errno)), LOG_END);
         }
         alerts_unsaved(judge->config.alerts);
@@ -154,7 +157,13 @@ alert_judge_start(struct alert_judge **out, const struct alert_judge_config *con
         return ERR_NO_MEMORY;
     }
     judge->config = *config;
-    restore(config);
+    if (snprintf(judge->path, sizeof(judge->path), "%s/alerts.state", config->dir) >=
+        WHOLE_FILE_PATH_SIZE) {
+        log_error("alerts.path_too_long", LOG_STR("dir", config->dir), LOG_END);
+        free(judge);
+        return ERR_IO;
+    }
+    restore(judge);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&judge->lock, NULL);

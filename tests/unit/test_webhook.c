@@ -1,21 +1,15 @@
 /*
- * test_webhook.c - what a receiver gets, addresses, the state's file. How receivers that fail, hang
+ * test_webhook.c - what a receiver gets, addresses, the queue. How receivers that fail, hang
  * and go away are dealt with is asked of a whole server in tests/blackbox.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <cjson/cJSON.h>
 #include <cmocka.h>
 
-#include "cli/alert_file.h"
 #include "cli/webhook.h"
 #include "cli/webhook_body.h"
 #include "core/log.h"
@@ -266,83 +260,6 @@ alertmanagers_queue_keeps_the_latest_of_each_alert(void **state)
     webhook_free(webhook);
 }
 
-/* ---- the file ---- */
-
-static int
-make_dir(void **state)
-{
-    char *dir = malloc(64);
-
-    assert_non_null(dir);
-    snprintf(dir, 64, "%s", "alert-file-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    *state = dir;
-    return 0;
-}
-
-static int
-remove_dir(void **state)
-{
-    char command[128];
-
-    snprintf(command, sizeof(command), "rm -rf %s", (char *)*state);
-    free(*state);
-    return system(command);
-}
-
-static void
-a_file_is_replaced_as_a_whole(void **state)
-{
-    const char *dir = *state;
-    struct buffer bytes = BUFFER_EMPTY;
-    char path[128];
-
-    assert_int_equal(alert_file_read(dir, "f", &bytes), ERR_NOT_FOUND);
-    assert_int_equal(alert_file_write(dir, "f", SPAN_LITERAL("one")), ERR_OK);
-    assert_int_equal(alert_file_write(dir, "f", SPAN_LITERAL("another")), ERR_OK);
-    assert_int_equal(alert_file_read(dir, "f", &bytes), ERR_OK);
-    assert_text(&bytes, "another");
-    snprintf(path, sizeof(path), "%s/f.new", dir);
-    assert_int_equal(access(path, F_OK), -1);
-    /* Something in the way of the new file: the old one stays. */
-    assert_int_equal(mkdir(path, 0700), 0);
-    assert_int_equal(alert_file_write(dir, "f", SPAN_LITERAL("third")), ERR_IO);
-    bytes = BUFFER_EMPTY;
-    assert_int_equal(alert_file_read(dir, "f", &bytes), ERR_OK);
-    assert_text(&bytes, "another");
-    assert_int_equal(alert_file_write("no-such-dir", "f", SPAN_LITERAL("x")), ERR_IO);
-    bytes = BUFFER_EMPTY;
-    assert_int_equal(alert_file_read("no-such-dir", "f", &bytes), ERR_NOT_FOUND);
-    assert_int_equal(alert_file_read(dir, "f.new", &bytes), ERR_IO); /* a directory */
-    buffer_free(&bytes);
-}
-
-static void
-a_full_disk_is_told_and_keeps_the_old_file(void **state)
-{
-    struct buffer bytes = BUFFER_EMPTY;
-
-    (void)state;
-    if (access("/dev/full", W_OK) != 0) {
-        print_message("there is no /dev/full here\n");
-        skip();
-    }
-    assert_int_equal(symlinkat("/dev/full", AT_FDCWD, "full.new"), 0);
-    assert_int_equal(alert_file_write(".", "full", SPAN_LITERAL("x")), ERR_NO_SPACE);
-    assert_int_equal(unlink("full.new"), 0);
-    assert_int_equal(alert_file_read(".", "full", &bytes), ERR_NOT_FOUND);
-    buffer_free(&bytes);
-}
-
-static int
-enter_tmp(void **state)
-{
-    const char *tmp = getenv("TMPDIR");
-
-    (void)state;
-    return chdir(tmp == NULL ? "/tmp" : tmp);
-}
-
 int
 main(void)
 {
@@ -353,10 +270,8 @@ main(void)
         cmocka_unit_test(addresses_are_checked_and_tell_the_form),
         cmocka_unit_test(a_full_queue_refuses_and_counts),
         cmocka_unit_test(alertmanagers_queue_keeps_the_latest_of_each_alert),
-        cmocka_unit_test_setup_teardown(a_file_is_replaced_as_a_whole, make_dir, remove_dir),
-        cmocka_unit_test(a_full_disk_is_told_and_keeps_the_old_file),
     };
 
     log_setup(LOG_ERROR, LOG_TEXT, 2);
-    return cmocka_run_group_tests(tests, enter_tmp, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
