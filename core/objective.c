@@ -402,7 +402,7 @@ read_type_and_target(const struct reading *reading, struct slo_objective *out)
 static enum err
 read_threshold(const struct reading *reading, struct slo_objective *out)
 {
-    double ms;
+    double ms = 0.0;
     enum err err;
 
     if (out->type != SLO_LATENCY) {
@@ -491,7 +491,7 @@ static enum err
 read_window(const struct reading *reading, struct slo_objective *out)
 {
     char text[OBJECTIVE_WINDOW_SIZE] = "30d";
-    int64_t days;
+    int64_t days = 0;
     enum err err = ERR_OK;
 
     if (reading->present[MEMBER_WINDOW]) {
@@ -595,7 +595,7 @@ read_definition(const struct reading *reading, struct objective *out)
 
 static enum err
 read_json(struct span json, bool stored, struct objective *out,
-          char problem[OBJECTIVE_PROBLEM_SIZE])
+          char *problem) /* NOLINT(readability-non-const-parameter): READING writes through it */
 {
     struct reading reading = {.problem = problem};
     struct json_text text;

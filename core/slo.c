@@ -143,7 +143,7 @@ struct windows {
     int64_t now_us;
     int64_t now;     /* first minute after the running one: windows count back from here ... */
     int64_t end;     /* ... and reach to the last minute an accepted event may be in */
-    int64_t longest; /* where the longest of the objectives begins, the only one with buckets */
+    int64_t longest; /* where the longest of the objectives begins: latencies count from there */
 };
 
 static struct window *
@@ -190,20 +190,41 @@ want_windows(struct windows *windows, const struct slo_config *config)
     }
 }
 
+/* The shortest first: each is then the one before and what lies between their beginnings. */
+static void
+sort_windows(struct windows *windows)
+{
+    for (uint32_t i = 1; i < windows->count; i++) {
+        const struct window window = windows->item[i];
+        uint32_t at = i;
+
+        for (; at > 0 && windows->item[at - 1].from < window.from; at--) {
+            windows->item[at] = windows->item[at - 1];
+        }
+        windows->item[at] = window;
+    }
+}
+
 static enum err
 fetch_windows(struct windows *windows, struct slices *slices, struct span tenant,
               struct span service)
 {
+    int64_t to = windows->end;
     enum err err = ERR_OK;
 
+    sort_windows(windows);
     for (uint32_t i = 0; err == ERR_OK && i < windows->count; i++) {
         struct window *window = &windows->item[i];
-        if (window->from == windows->longest) {
-            err = slices_sum(slices, tenant, service, window->from, windows->end, &window->sum);
-        } else {
-            err = slices_sum_counts(slices, tenant, service, window->from, windows->end,
-                                    &window->sum);
+
+        if (i > 0) {
+            err = slice_add(&window->sum, &windows->item[i - 1].sum);
         }
+        if (err == ERR_OK && window->from >= windows->longest) {
+            err = slices_sum(slices, tenant, service, window->from, to, &window->sum);
+        } else if (err == ERR_OK) {
+            err = slices_sum_counts(slices, tenant, service, window->from, to, &window->sum);
+        }
+        to = window->from;
     }
     return err;
 }

@@ -492,12 +492,21 @@ the_document_has_the_documented_members(void **state)
     cJSON_ArrayForEach(objective, member(service, "objectives"))
     {
         bool latency = strcmp(text(objective, "type"), "latency") == 0;
-        static const char *const members[] = {"id",          "type",
-                                              "target",      "window",
-                                              "attained",    "error_budget_remaining",
-                                              "events_left", "minutes_left",
-                                              "burn_rate",   "time_to_exhaustion_s",
-                                              "alerts",      "violations",
+        static const char *const members[] = {"id",
+                                              "type",
+                                              "target",
+                                              "window",
+                                              "window_start",
+                                              "good",
+                                              "bad",
+                                              "attained",
+                                              "error_budget_remaining",
+                                              "events_left",
+                                              "minutes_left",
+                                              "burn_rate",
+                                              "time_to_exhaustion_s",
+                                              "alerts",
+                                              "violations",
                                               "health"};
         for (size_t i = 0; i < ARRAY_LEN(members); i++) {
             (void)member(objective, members[i]);
