@@ -511,7 +511,7 @@ the_document_has_the_documented_members(void **state)
         for (size_t i = 0; i < ARRAY_LEN(members); i++) {
             (void)member(objective, members[i]);
         }
-        assert_int_equal(cJSON_GetArraySize(objective), latency ? 14 : 13);
+        assert_int_equal(cJSON_GetArraySize(objective), latency ? 17 : 16);
         assert_string_equal(text(objective, "window"), "30d");
         assert_true(cJSON_IsNull(member(objective, "time_to_exhaustion_s")));
         assert_true(cJSON_IsArray(member(objective, "alerts")));
