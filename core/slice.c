@@ -550,32 +550,67 @@ slice_total_add(struct slice_total *total, const struct slice *from)
     return ERR_OK;
 }
 
-enum err
-slice_total_add_encoded(struct slice_total *total, struct span bytes)
+static uint64_t
+own_varint(struct reader *reader)
 {
-    struct slice *counts = &total->counts;
-    struct view view;
-    enum err err = check_slice(bytes, &view);
+    uint64_t value = 0;
+    bool read = read_varint(reader, &value);
+
+    ASSERT(read);
+    return value;
+}
+
+/* Adds the list READER stands before, and leaves it behind that. */
+static enum err
+add_own_list(struct sparse *into, struct reader *reader)
+{
+    const uint64_t len = own_varint(reader);
     int64_t key = 0;
     uint64_t count = 0;
 
-    if (err != ERR_OK) {
-        return err;
-    }
-    if (!totals_fit(counts, &view.counts)) {
-        return ERR_CORRUPT;
-    }
-    if (reserve_list(&counts->status, view.status) != ERR_OK ||
-        reserve_list(&counts->threshold, view.threshold) != ERR_OK) {
+    if (sparse_reserve_keys(into, narrow_u32(len)) != ERR_OK) {
         return ERR_NO_MEMORY;
     }
-    counts->good += view.counts.good;
-    counts->bad += view.counts.bad;
-    counts->timed += view.counts.timed;
-    add_list(&counts->status, view.status);
-    add_list(&counts->threshold, view.threshold);
-    for (uint64_t i = 0; total->latency != NULL && i < view.latency.len; i++) {
-        bool read = read_entry(&view.latency.reader, i, &key, &count);
+    for (uint64_t i = 0; i < len; i++) {
+        bool read = read_entry(reader, i, &key, &count);
+        ASSERT(read);
+        sparse_add_one(into, key, count);
+    }
+    return ERR_OK;
+}
+
+enum err
+slice_total_add_own(struct slice_total *total, struct span bytes)
+{
+    struct slice *counts = &total->counts;
+    struct reader reader = {(const uint8_t *)bytes.data, (const uint8_t *)bytes.data + bytes.len};
+    struct slice head = {0};
+    int64_t key = 0;
+    uint64_t count = 0;
+    uint64_t len;
+
+    ASSERT(bytes.len > 0);
+    ASSERT(*reader.at == SLICE_VERSION);
+    reader.at++;
+    head.good = own_varint(&reader);
+    head.bad = own_varint(&reader);
+    head.timed = own_varint(&reader);
+    if (!totals_fit(counts, &head)) {
+        return ERR_CORRUPT;
+    }
+    if (add_own_list(&counts->status, &reader) != ERR_OK ||
+        add_own_list(&counts->threshold, &reader) != ERR_OK) {
+        return ERR_NO_MEMORY;
+    }
+    counts->good += head.good;
+    counts->bad += head.bad;
+    counts->timed += head.timed;
+    if (total->latency == NULL) {
+        return ERR_OK; /* it is the last list */
+    }
+    len = own_varint(&reader);
+    for (uint64_t i = 0; i < len; i++) {
+        bool read = read_entry(&reader, i, &key, &count);
         ASSERT(read);
         add_latency(total, key, count);
     }

@@ -147,8 +147,7 @@ void slice_unit_init(struct slice_unit *unit, const struct event *event,
 
 /*
  * Latency buckets are added up in a flat array, which costs a tenth of merging sorted lists. Errors
- * are those of slice_add() and slice_decode_add(); after ERR_NO_MEMORY the total may only be
- * cleared.
+ * are those of slice_add(); after ERR_NO_MEMORY the total may only be cleared.
  */
 struct slice_total {
     struct slice counts; /* its latency list stays empty */
@@ -157,7 +156,12 @@ struct slice_total {
 
 void slice_total_clear(struct slice_total *total);
 MUST_CHECK enum err slice_total_add(struct slice_total *total, const struct slice *from);
-MUST_CHECK enum err slice_total_add_encoded(struct slice_total *total, struct span bytes);
+
+/*
+ * The same for an encoded slice that this process has made itself and kept in memory: read once,
+ * not checked (asserted). After an error the total may only be cleared.
+ */
+MUST_CHECK enum err slice_total_add_own(struct slice_total *total, struct span bytes);
 
 /* *INTO += TOTAL, or as it was on an error. */
 MUST_CHECK enum err slice_total_finish(struct slice_total *total, struct slice *into);

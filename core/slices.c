@@ -1272,7 +1272,7 @@ add_minutes(const struct series *series, int64_t from, int64_t to, struct slice_
             enum err err = ERR_OK;
             if (view.start >= from && view.start < to) {
                 err = view.slice != NULL ? slice_total_add(total, view.slice)
-                                         : slice_total_add_encoded(total, view.bytes);
+                                         : slice_total_add_own(total, view.bytes);
             }
             if (err != ERR_OK) {
                 return err;
@@ -1295,7 +1295,7 @@ add_hours(const struct series *series, int64_t from, int64_t to, struct slice_to
     }
     while (err == ERR_OK && (hour = next_hour(series, &at, to)) != NULL) {
         err = hour->open != NULL ? slice_total_add(total, &hour->open->sum)
-                                 : slice_total_add_encoded(total, packed_sum(hour));
+                                 : slice_total_add_own(total, packed_sum(hour));
     }
     return err;
 }

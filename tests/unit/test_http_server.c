@@ -1365,8 +1365,7 @@ metrics_keep_the_rules_of_their_format(void **state)
     (void)state;
     start(&f, &config);
     event.occurred_at_us = clock_wall_us(clock_system());
-    assert_int_equal(slices_add_event(f.slices, &event, 1, event.occurred_at_us),
-                     ERR_OK);
+    assert_int_equal(slices_add_event(f.slices, &event, 1, event.occurred_at_us), ERR_OK);
     client = client_new(&f);
     post_with(client, "/events", "", "{}");
     assert_int_equal(read_answer(client).status, 202);
@@ -1401,8 +1400,7 @@ slo_status_is_served_for_all_services_or_one(void **state)
     (void)state;
     start(&f, &config);
     event.occurred_at_us = clock_wall_us(clock_system());
-    assert_int_equal(slices_add_event(f.slices, &event, 1, event.occurred_at_us),
-                     ERR_OK);
+    assert_int_equal(slices_add_event(f.slices, &event, 1, event.occurred_at_us), ERR_OK);
     client = client_new(&f);
     get(client, "/slo/status");
     answer = read_answer(client);
