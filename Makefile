@@ -74,11 +74,12 @@ $(BUILD)/llhttp/%.o: $(LLHTTP_DIR)/%.c Makefile
 	$(Q)$(CC) -isystem /usr/share/include/llhttp -DLLHTTP_STRICT_MODE=1 -std=c17 -w \
 	  $(OPTIMISE_$(CONFIG)) $(CFLAGS) -c -o $@ $<
 
-# ---- test programs: one per tests/unit/test_*.c and tests/integration/test_*.c, fakes linked in ----
+# ---- test programs: one per tests/unit/test_*.c, tests/integration/test_*.c, tests/sim/*.c, fakes linked in ----
 FAKE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/fakes/*.c)))
 UNIT_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/unit/test_*.c)))
 INTEGRATION_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/integration/test_*.c)))
-TEST_PROGRAMS := $(UNIT_PROGRAMS) $(INTEGRATION_PROGRAMS)
+SIM_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/sim/*.c)))
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(INTEGRATION_PROGRAMS) $(SIM_PROGRAMS)
 
 $(TEST_PROGRAMS): %: %.o $(FAKE_OBJECTS) $(LIBRARY)
 	$(call say,LINK,$@)
@@ -157,7 +158,7 @@ install: ## install the release build (PREFIX=/usr/local, DESTDIR=)
 
 # What editors and clang-tidy read; written from the same variables the compiler gets.
 comma := ,
-COMPILED := $(sort $(wildcard $(addsuffix /*.c,$(FOLDERS) tests/unit tests/integration tests/fakes \
+COMPILED := $(sort $(wildcard $(addsuffix /*.c,$(FOLDERS) tests/unit tests/integration tests/fakes tests/sim \
   fuzz bench)))
 define compile_command
 {"directory": "$(CURDIR)", "file": "$1", "command": "$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -c $1"}

@@ -133,6 +133,20 @@ static const struct option OPTIONS[] = {
      "its latency threshold"},
     {"SLO_LATENCY_TARGET", "", TYPE_RATIO, AT(slo_latency_target), "0.99", 0, 1,
      "share of events that must stay within the threshold"},
+    {"ALERT_WEBHOOK_URL", "", TYPE_SECRET, AT(alert_webhook_url), NULL, 0, 0,
+     "where firing and resolved alerts are posted: Alertmanager's /api/v2/alerts, or a webhook"},
+    {"ALERT_WEBHOOK_FORMAT", "", TYPE_TEXT, AT(alert_webhook_format), "auto", 0, 0,
+     "alertmanager, json, or auto: the first when the path is /api/v2/alerts"},
+    {"ALERT_WEBHOOK_TOKEN", "", TYPE_SECRET, AT(alert_webhook_token), NULL, 0, 0,
+     "sent along as Authorization: Bearer"},
+    {"ALERT_WEBHOOK_HEADER", "", TYPE_SECRET, AT(alert_webhook_header), NULL, 0, 0,
+     "a further header, as Name: value"},
+    {"ALERT_WEBHOOK_TIMEOUT_MS", "", TYPE_COUNT, AT(alert_webhook_timeout_ms), "5000", 100, 600000,
+     "one attempt to post"},
+    {"ALERT_REPEAT_MS", "", TYPE_COUNT, AT(alert_repeat_ms), "60000", 1000, 3600000,
+     "how often Alertmanager is told again of what fires"},
+    {"ALERT_EXTERNAL_URL", "", TYPE_TEXT, AT(alert_external_url), NULL, 0, 0,
+     "this server's address in links (default: http://, the host's name and the port)"},
     {"LOG_LEVEL", "", TYPE_LOG_LEVEL, AT(log_level), "INFO", 0, 0, "DEBUG, INFO, WARN or ERROR"},
     {"LOG_FORMAT", "", TYPE_LOG_FORMAT, AT(log_format), "json", 0, 0, "json or text"},
 };
@@ -738,6 +752,69 @@ finish_tls(const struct options *options, struct buffer *problem)
     return ERR_OK;
 }
 
+/* Visible ASCII and blanks: what cannot end a header line early. */
+static bool
+is_header_text(const char *text)
+{
+    while (*text >= ' ' && *text <= '~') {
+        text++;
+    }
+    return *text == '\0';
+}
+
+static bool
+is_header(const char *text)
+{
+    size_t name = strcspn(text, ": ");
+
+    return is_header_text(text) && name > 0 && text[name] == ':';
+}
+
+enum webhook_format
+options_webhook_format(const struct options *options)
+{
+    static const char *const NAMES[] = {"auto", "alertmanager", "json"};
+    static const enum webhook_format FORMATS[] = {WEBHOOK_AUTO, WEBHOOK_ALERTMANAGER, WEBHOOK_JSON};
+    uint64_t at = 0;
+
+    (void)parse_name(options->alert_webhook_format, NAMES, ARRAY_LEN(NAMES), &at);
+    return FORMATS[at];
+}
+
+static enum err
+finish_webhook(const struct options *options, struct buffer *problem)
+{
+    static const char *const NAMES[] = {"auto", "alertmanager", "json"};
+    const char *why;
+    uint64_t at;
+
+    /* The address may hold a secret, so it is not repeated. */
+    if (options->alert_webhook_url != NULL &&
+        !webhook_url_valid(options->alert_webhook_url, &why)) {
+        buffer_printf(problem, "ALERT_WEBHOOK_URL %s", why);
+        return ERR_INVALID;
+    }
+    if (!parse_name(options->alert_webhook_format, NAMES, ARRAY_LEN(NAMES), &at)) {
+        buffer_printf(problem, "ALERT_WEBHOOK_FORMAT must be auto, alertmanager or json, not '%s'",
+                      options->alert_webhook_format);
+        return ERR_INVALID;
+    }
+    if (options->alert_webhook_token != NULL && !is_header_text(options->alert_webhook_token)) {
+        buffer_append_text(problem, "ALERT_WEBHOOK_TOKEN must be visible ASCII");
+        return ERR_INVALID;
+    }
+    if (options->alert_webhook_header != NULL && !is_header(options->alert_webhook_header)) {
+        buffer_append_text(problem, "ALERT_WEBHOOK_HEADER must look like Name: value");
+        return ERR_INVALID;
+    }
+    if (options->alert_external_url != NULL &&
+        !webhook_url_valid(options->alert_external_url, &why)) {
+        buffer_printf(problem, "ALERT_EXTERNAL_URL %s", why);
+        return ERR_INVALID;
+    }
+    return ERR_OK;
+}
+
 enum err
 options_read(struct options *out, int argc, char **argv, struct buffer *problem)
 {
@@ -753,6 +830,9 @@ options_read(struct options *out, int argc, char **argv, struct buffer *problem)
     }
     if (err == ERR_OK) {
         err = finish_tls(out, problem);
+    }
+    if (err == ERR_OK) {
+        err = finish_webhook(out, problem);
     }
     if (err == ERR_OK && out->max_event_bytes > out->max_body_bytes) {
         buffer_append_text(problem, "MAX_EVENT_BYTES must not be larger than MAX_BODY_BYTES");

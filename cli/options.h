@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 
+#include "cli/webhook.h"
 #include "core/base.h"
 #include "core/buffer.h"
 #include "core/clock.h"
@@ -74,6 +75,14 @@ struct options {
     double slo_latency_ms;
     double slo_latency_target;
 
+    char *alert_webhook_url;
+    char *alert_webhook_format;
+    char *alert_webhook_token;
+    char *alert_webhook_header;
+    uint64_t alert_webhook_timeout_ms;
+    uint64_t alert_repeat_ms;
+    char *alert_external_url;
+
     uint64_t log_level;  /* enum log_level */
     uint64_t log_format; /* enum log_format */
 };
@@ -113,6 +122,9 @@ MUST_CHECK enum err options_tls(const struct options *options, struct tls **out,
 
 /* Overwrites the texts of the keys: once the tenants are open, digests do. */
 void options_forget_keys(struct options *options);
+
+/* The form alerts are told in, an enum webhook_format. Only with a webhook. */
+enum webhook_format options_webhook_format(const struct options *options);
 
 /* True when a database is configured. */
 bool options_has_db(const struct options *options);

@@ -12,9 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/alert_judge.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/ticker.h"
+#include "cli/webhook.h"
+#include "core/alerts.h"
 #include "core/archive.h"
 #include "core/counts.h"
 #include "core/log.h"
@@ -37,6 +40,11 @@ enum {
     WATCH_INTERVAL_MS = 100,
     TICK_INTERVAL_MS = 5000,
     IDLE_CHECK_MS = 2000,
+    JUDGE_INTERVAL_MS = 200,
+    WEBHOOK_BACKOFF_MS = 500,
+    WEBHOOK_BACKOFF_MAX_MS = 30000,
+    WEBHOOK_STOP_GRACE_MS = 1000,
+    WEBHOOK_QUEUE_MAX = 1024,
     PATH_SIZE = 4096,
 };
 
@@ -61,6 +69,12 @@ struct app {
     uint32_t replicator_count;
     struct ticker *ticker;
     struct archive *archive;
+    struct alerts *alerts;
+    const struct objective_set *alerts_set; /* what the book of alerts last saw, and ... */
+    uint64_t alerts_version;                /* ... how often it was another one */
+    struct alert_judge *judge;
+    struct webhook *webhook; /* NULL: nobody is told of alerts */
+    struct buffer external_url;
     struct tenants *tenants;
     struct tls *tls; /* NULL: plain HTTP */
     struct server *server;
@@ -371,6 +385,120 @@ start_archive(struct app *app)
     return err;
 }
 
+/* ---- alerts ---- */
+
+static void
+objectives_of(void *arg, struct span tenant, struct span service, struct slo_config *out)
+{
+    const struct app *app = arg;
+    const struct objective_set *set = objectives_now(app->objectives);
+
+    *out = *objective_set_config(set, &app->slo, tenant, service);
+    objective_set_release(set);
+}
+
+/* The set seen last is kept, so no other one can have its address. */
+static uint64_t
+objectives_version(void *arg)
+{
+    struct app *app = arg;
+    const struct objective_set *set = objectives_now(app->objectives);
+
+    if (set != app->alerts_set) {
+        objective_set_release(app->alerts_set);
+        app->alerts_set = set;
+        app->alerts_version++;
+    } else {
+        objective_set_release(set);
+    }
+    return app->alerts_version;
+}
+
+static void
+on_told(void *arg, const struct notice *notice)
+{
+    const struct app *app = arg;
+
+    alerts_told(app->alerts, notice);
+}
+
+/* Where people reach this server, as a C string in app->external_url. */
+static void
+set_external_url(struct app *app)
+{
+    const struct options *options = &app->options;
+    char host[256] = "localhost";
+
+    if (options->alert_external_url != NULL) {
+        buffer_append_text(&app->external_url, options->alert_external_url);
+    } else {
+        (void)gethostname(host, sizeof(host) - 1);
+        buffer_printf(&app->external_url, "%s://%s:%llu",
+                      options->tls_cert_file == NULL ? "http" : "https", host,
+                      (unsigned long long)options->http_port);
+    }
+    buffer_append_char(&app->external_url, '\0');
+}
+
+static enum err
+start_webhook(struct app *app)
+{
+    const struct options *options = &app->options;
+    struct webhook_config config = {
+        .url = options->alert_webhook_url,
+        .format = options_webhook_format(options),
+        .token = options->alert_webhook_token,
+        .header = options->alert_webhook_header,
+        .version = SLUICE_VERSION,
+        .timeout_ms = (int)options->alert_webhook_timeout_ms,
+        .backoff_ms = WEBHOOK_BACKOFF_MS,
+        .backoff_max_ms = WEBHOOK_BACKOFF_MAX_MS,
+        .stop_grace_ms = WEBHOOK_STOP_GRACE_MS,
+        .repeat_us = (int64_t)options->alert_repeat_ms * 1000,
+        .queue_max = WEBHOOK_QUEUE_MAX,
+        .clock = app->clock,
+        .told = on_told,
+        .told_arg = app,
+    };
+
+    if (options->alert_webhook_url == NULL) {
+        return ERR_OK;
+    }
+    set_external_url(app);
+    if (app->external_url.failed) {
+        return ERR_NO_MEMORY;
+    }
+    config.external_url = app->external_url.data;
+    return webhook_start(&app->webhook, &config);
+}
+
+static enum err
+start_alerts(struct app *app)
+{
+    const struct alerts_config book = {
+        .slices = app->slices,
+        .objectives = objectives_of,
+        .objectives_version = objectives_version,
+        .objectives_arg = app,
+    };
+    struct alert_judge_config config = {
+        .clock = app->clock,
+        .dir = app->options.wal_dir,
+        .interval_ms = JUDGE_INTERVAL_MS,
+    };
+    enum err err = alerts_new(&app->alerts, &book);
+
+    if (err == ERR_OK) {
+        err = start_webhook(app);
+    }
+    if (err == ERR_OK) {
+        config.alerts = app->alerts;
+        config.notifier = app->webhook == NULL ? NULL : webhook_notifier(app->webhook);
+        err = alert_judge_start(&app->judge, &config);
+    }
+    return err;
+}
+
 static uint32_t
 http_threads(const struct options *options)
 {
@@ -411,6 +539,8 @@ start_http(struct app *app)
         .slices = app->slices,
         .slo = &app->slo,
         .counts = app->counts,
+        .alerts = app->alerts,
+        .notifier = app->webhook == NULL ? NULL : webhook_notifier(app->webhook),
         .objectives = app->objectives,
         .requests = app->requests,
         .history = app->windows == NULL ? NULL : mysql_windows_history(app->windows),
@@ -606,6 +736,8 @@ stop(struct app *app, bool drain)
     if (app->server != NULL) {
         server_stop(app->server, drain ? timeout_ms / 20 : 0, timeout_ms / 2);
     }
+    webhook_stop(app->webhook); /* before the judge, which stores what has been told */
+    alert_judge_stop(app->judge);
     for (uint32_t i = 0; i < app->replicator_count; i++) {
         int64_t spent_ms = (clock_monotonic_us(app->clock) - began_us) / 1000;
         int64_t left_ms = timeout_ms * 9 / 10 - spent_ms;
@@ -629,6 +761,10 @@ release(struct app *app)
     }
     counts_free(app->counts);
     wal_close(app->wal);
+    webhook_free(app->webhook);
+    alerts_free(app->alerts);
+    objective_set_release(app->alerts_set);
+    buffer_free(&app->external_url);
     requests_free(app->requests);
     slices_free(app->slices);
     objectives_close(app->objectives);
@@ -683,6 +819,9 @@ command_serve(int argc, char **argv)
     }
     if (err == ERR_OK) {
         err = start_archive(&app);
+    }
+    if (err == ERR_OK) {
+        err = start_alerts(&app);
     }
     if (err == ERR_OK) {
         err = start_http(&app);

@@ -1,18 +1,15 @@
 #include "core/objective_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "core/crc32c.h"
 #include "core/log.h"
+#include "core/whole_file.h"
 
 enum {
     VERSION = 1,
-    PATH_SIZE = 4096,
     HEAD_MAX = 64,
     FILE_BYTES_MAX = 64 << 20,
 };
@@ -23,72 +20,6 @@ failed(const char *path, const char *step)
     log_error("objectives.file_failed", LOG_STR("file", path), LOG_STR("step", step),
               LOG_STR("cause", strerror(errno)), LOG_END);
     return ERR_IO;
-}
-
-static bool
-write_all(int fd, struct span bytes)
-{
-    while (bytes.len > 0) {
-        ssize_t n = write(fd, bytes.data, bytes.len);
-
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return false;
-        }
-        bytes.data += n;
-        bytes.len -= (size_t)n;
-    }
-    return true;
-}
-
-/* The name itself is durable only with its directory. */
-static bool
-sync_directory(const char *path)
-{
-    char dir[PATH_SIZE];
-    char *slash;
-    bool good;
-    int fd;
-
-    (void)snprintf(dir, sizeof(dir), "%s", path);
-    slash = strrchr(dir, '/');
-    if (slash != NULL) {
-        slash[slash == dir ? 1 : 0] = '\0';
-    }
-    fd = open(slash == NULL ? "." : dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
-        return false;
-    }
-    good = fsync(fd) == 0;
-    (void)close(fd);
-    return good;
-}
-
-static enum err
-replace(const char *path, struct span head, struct span body)
-{
-    char fresh[PATH_SIZE];
-    bool good;
-    int fd;
-
-    if (snprintf(fresh, sizeof(fresh), "%s.new", path) >= (int)sizeof(fresh)) {
-        errno = ENAMETOOLONG;
-        return failed(path, "name");
-    }
-    fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    if (fd < 0) {
-        return failed(fresh, "open");
-    }
-    good = write_all(fd, head) && write_all(fd, body) && fsync(fd) == 0;
-    if (close(fd) != 0 || !good) {
-        return failed(fresh, "write");
-    }
-    if (rename(fresh, path) != 0) {
-        return failed(path, "rename");
-    }
-    return sync_directory(path) ? ERR_OK : failed(path, "sync the directory");
 }
 
 enum err
@@ -103,38 +34,20 @@ objective_file_write(const char *path, const struct objective_set *set)
         buffer_append_char(&body, '\n');
     }
     if (!body.failed) {
-        int len = snprintf(head, sizeof(head), "sluice-objectives %d %08x %zu\n", VERSION,
-                           crc32c(0, body.data, body.len), body.len);
+        const int len = snprintf(head, sizeof(head), "sluice-objectives %d %08x %zu\n", VERSION,
+                                 crc32c(0, body.data, body.len), body.len);
+        const struct span parts[] = {{head, (size_t)len}, buffer_span(&body)};
 
-        err = replace(path, (struct span){head, (size_t)len}, buffer_span(&body));
+        err = whole_file_write(path, parts, ARRAY_LEN(parts));
+        if (err != ERR_OK) {
+            err = failed(path, "replace");
+        }
     }
     buffer_free(&body);
     return err;
 }
 
 /* ---- reading ---- */
-
-static enum err
-read_all(const char *path, struct buffer *out)
-{
-    FILE *file = fopen(path, "re");
-    char block[4096];
-    size_t n;
-    bool good;
-
-    if (file == NULL) {
-        return errno == ENOENT ? ERR_NOT_FOUND : failed(path, "open");
-    }
-    while ((n = fread(block, 1, sizeof(block), file)) > 0 && out->len <= FILE_BYTES_MAX) {
-        buffer_append(out, block, n);
-    }
-    good = ferror(file) == 0;
-    (void)fclose(file);
-    if (!good) {
-        return failed(path, "read");
-    }
-    return out->failed ? ERR_NO_MEMORY : out->len > FILE_BYTES_MAX ? ERR_CORRUPT : ERR_OK;
-}
 
 /* Takes the first line, without its end, off *REST. False when there is no whole one. */
 static bool
@@ -180,8 +93,13 @@ objective_file_read(const char *path, enum err (*fn)(void *arg, const struct obj
     struct buffer bytes = BUFFER_EMPTY;
     struct span rest;
     struct span line;
-    enum err err = read_all(path, &bytes);
+    enum err err = whole_file_read(path, FILE_BYTES_MAX, &bytes);
 
+    if (err == ERR_IO) {
+        (void)failed(path, "read");
+    } else if (err == ERR_TOO_BIG) {
+        err = ERR_CORRUPT;
+    }
     rest = buffer_span(&bytes);
     if (err == ERR_OK) {
         err = take_line(&rest, &line) ? check_head(line, rest) : ERR_CORRUPT;

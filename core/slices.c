@@ -197,6 +197,7 @@ struct series {
     struct span tenant; /* both names are in one block behind the struct; never change */
     struct span service;
     uint64_t hash;
+    _Atomic bool changed; /* since slices_take_changed() */
     pthread_mutex_t lock; /* guards all below */
     struct line days;
     struct line hours;
@@ -529,6 +530,7 @@ static void
 place_changed(struct series *series, const struct place *place)
 {
     place->hour->used = ++series->tick;
+    atomic_store_explicit(&series->changed, true, memory_order_release);
     if (place->hour->known != NULL) {
         place->hour->known->len = 0;
     }
@@ -1731,6 +1733,24 @@ slices_each_series(struct slices *slices,
     pthread_rwlock_rdlock(&slices->table_lock);
     for (uint32_t i = 0; i < slices->series_count; i++) {
         fn(arg, slices->sorted[i]->tenant, slices->sorted[i]->service);
+    }
+    pthread_rwlock_unlock(&slices->table_lock);
+}
+
+void
+slices_take_changed(struct slices *slices, struct span tenant,
+                    void (*fn)(void *arg, struct span tenant, struct span service), void *arg)
+{
+    pthread_rwlock_rdlock(&slices->table_lock);
+    for (uint32_t i = 0; i < slices->series_count; i++) {
+        struct series *series = slices->sorted[i];
+
+        if ((tenant.data == NULL || span_equal(series->tenant, tenant)) &&
+            atomic_load_explicit(&series->changed, memory_order_relaxed)) {
+            /* Lowered first: a change from now on raises it again. */
+            (void)atomic_exchange_explicit(&series->changed, false, memory_order_acq_rel);
+            fn(arg, series->tenant, series->service);
+        }
     }
     pthread_rwlock_unlock(&slices->table_lock);
 }

@@ -148,6 +148,13 @@ void slices_each_service(struct slices *slices, struct span tenant,
 void slices_each_series(struct slices *slices,
                         void (*fn)(void *arg, struct span tenant, struct span service), void *arg);
 
+/*
+ * Calls FN for each series that has changed since it was last called for it, of TENANT or, when
+ * absent, of all. FN must not call back into the store.
+ */
+void slices_take_changed(struct slices *slices, struct span tenant,
+                         void (*fn)(void *arg, struct span tenant, struct span service), void *arg);
+
 struct slices_stats {
     uint32_t series;
     uint64_t slices;         /* minutes held, over all series */

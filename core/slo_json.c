@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/alerts_json.h"
 #include "core/histogram.h"
 #include "core/timestamp.h"
 
@@ -220,7 +221,8 @@ write_history(struct buffer *out, const struct slo_figures *figures)
 }
 
 static void
-write_objective(struct buffer *out, const struct slo_figures *figures)
+write_objective(struct buffer *out, const struct slo_status_request *request, struct span service,
+                const struct slo_figures *figures)
 {
     const struct slo_objective *objective = figures->objective;
 
@@ -257,13 +259,15 @@ write_objective(struct buffer *out, const struct slo_figures *figures)
     }
     buffer_append_char(out, '}');
     write_number(out, "time_to_exhaustion_s", figures->time_to_exhaustion_s);
-    buffer_append_text(out, ",\"alerts\":[]");
+    buffer_append_text(out, ",\"alerts\":");
+    alerts_json_brief(request->alerts, request->tenant, service, objective->id, out);
     write_count(out, "violations", figures->violations);
     buffer_append_char(out, '}');
 }
 
 static void
-write_service(struct buffer *out, const struct named_service *service)
+write_service(struct buffer *out, const struct slo_status_request *request,
+              const struct named_service *service)
 {
     const struct slo_service *figures = &service->figures;
 
@@ -290,7 +294,7 @@ write_service(struct buffer *out, const struct named_service *service)
         if (i > 0) {
             buffer_append_char(out, ',');
         }
-        write_objective(out, &figures->figures[i]);
+        write_objective(out, request, name_of(service), &figures->figures[i]);
     }
     buffer_append_text(out, "]}");
 }
@@ -316,7 +320,7 @@ write_status(struct buffer *out, const struct collection *collection)
         if (i > 0) {
             buffer_append_char(out, ',');
         }
-        write_service(out, collection->services[i]);
+        write_service(out, request, collection->services[i]);
     }
     buffer_append_text(out, "]}");
 }

@@ -8,6 +8,7 @@
 #ifndef SLUICE_CORE_SLO_JSON_H
 #define SLUICE_CORE_SLO_JSON_H
 
+#include "core/alerts.h"
 #include "core/base.h"
 #include "core/buffer.h"
 #include "core/objective_set.h"
@@ -16,6 +17,7 @@
 
 struct slo_status_request {
     struct slices *slices;
+    struct alerts *alerts;                  /* NULL: none are listed */
     const struct slo_config *config;        /* of services without definitions */
     const struct objective_set *objectives; /* the definitions; NULL: none */
     struct span tenant;

@@ -1,9 +1,10 @@
-// Polls /slo/status every two seconds and /ready and the log's fill beside it. Text only ever enters
+// Polls /slo/status and /slo/alerts every two seconds and /ready and the log's fill beside them. Text only ever enters
 // the page as text nodes, so a service's name cannot become markup. Where the server asks for an API key, a
 // field appears; the key stays in this tab's session storage and goes to this server only.
 'use strict';
 
 const POLL_MS = 2000;
+const ALERTS_SHOWN = 20;
 const byId = (id) => document.getElementById(id);
 const WORDS = { healthy: 'healthy', at_risk: 'at risk', violated: 'violated', no_data: 'no data' };
 
@@ -49,9 +50,38 @@ function showStatus(status) {
   byId('health').className = status.health;
   byId('count').textContent = number(services.length, 0);
   byId('pending').textContent = number(status.pending_events, 0);
-  byId('as-of').textContent = String(status.as_of).replace('T', ' ').replace(/(\.\d+)?Z$/, ' UTC');
+  byId('as-of').textContent = when(status.as_of);
   if (rows.length) byId('rows').replaceChildren(...rows);
   return status.degraded ? 'Degraded: the database is away, events wait in the log' : 'Live';
+}
+
+const when = (text) => String(text).replace('T', ' ').replace(/(\.\d+)?Z$/, ' UTC');
+
+function alertItem(alert) {
+  const item = document.createElement('li');
+  const severity = document.createElement('span');
+  const since = document.createElement('span');
+  severity.className = alert.severity;
+  severity.textContent = alert.severity;
+  since.className = 'when';
+  since.textContent = ' (' + alert.objective + ', since ' + when(alert.since) + ')';
+  item.append(severity, ' ' + alert.summary, since);
+  return item;
+}
+
+// The list changes with every poll; what is read aloud only when another alert begins or ends.
+function showAlerts(alerts) {
+  const firing = alerts.alerts || [];
+  const names = firing.map((a) => a.severity + ' ' + a.service + ' ' + a.objective).join(', ');
+  const said = firing.length ? firing.length + ' firing: ' + names : 'No alert fires';
+  byId('alerts').hidden = !firing.length;
+  byId('alert-list').replaceChildren(...firing.slice(0, ALERTS_SHOWN).map(alertItem));
+  if (firing.length > ALERTS_SHOWN) {
+    const more = document.createElement('li');
+    more.textContent = 'and ' + (firing.length - ALERTS_SHOWN) + ' more';
+    byId('alert-list').append(more);
+  }
+  if (byId('alerts-said').textContent !== said) byId('alerts-said').textContent = said;
 }
 
 function sample(text, name) {
@@ -85,7 +115,7 @@ function useKey(event) {
 }
 
 async function get(path) {
-  const key = path === '/slo/status' && sessionStorage.getItem(KEY);
+  const key = path.startsWith('/slo/') && sessionStorage.getItem(KEY);
   const answer = await fetch(path, {
     cache: 'no-store',
     headers: key ? { 'X-API-Key': key } : {},
@@ -101,6 +131,7 @@ async function get(path) {
 async function poll() {
   try {
     const text = showStatus(await (await get('/slo/status')).json());
+    showAlerts(await (await get('/slo/alerts?state=firing')).json());
     const ready = await (await get('/ready')).json();
     const notReady = ready.status !== 'ready';
     byId('database').textContent = (ready.checks || {}).database || '-';

@@ -534,6 +534,80 @@ write_slo(const struct server *server, struct buffer *out)
             "Events stored but not measured: too many series, or too old.", stats.dropped_events);
 }
 
+/* ---- alerts ---- */
+
+struct alert_samples {
+    struct buffer *out;
+    struct buffer labels;
+};
+
+static void
+add_alert(void *arg, struct span tenant, struct span service, const char *objective,
+          enum alert_severity severity, const struct alert_state *state)
+{
+    struct alert_samples *samples = arg;
+    struct buffer *labels = &samples->labels;
+
+    buffer_clear(labels, KEEP_BYTES_MAX);
+    metrics_label(labels, "tenant", tenant);
+    metrics_label(labels, "service", service);
+    metrics_label(labels, "objective", span_of(objective));
+    metrics_label(labels, "severity", span_of(alert_severity_name(severity)));
+    metrics_sample_u64(samples->out, "sluice_slo_alert_firing", label_text(labels, samples->out),
+                       state->status == ALERT_FIRING);
+}
+
+static void
+write_notifier(const struct notifier *notifier, struct buffer *out)
+{
+    struct notifier_stats stats;
+
+    if (notifier == NULL) {
+        return;
+    }
+    notifier->ops->stats(notifier->self, &stats);
+    metrics_family(out, "sluice_alert_notices_total", METRIC_COUNTER,
+                   "Notices of alerts: sent, refused by the receiver for good, dropped for want of "
+                   "room (and offered again later).");
+    metrics_sample_u64(out, "sluice_alert_notices_total", "result=\"sent\"", stats.sent);
+    metrics_sample_u64(out, "sluice_alert_notices_total", "result=\"refused\"", stats.refused);
+    metrics_sample_u64(out, "sluice_alert_notices_total", "result=\"dropped\"", stats.dropped);
+    one_u64(out, "sluice_alert_webhook_failures_total", METRIC_COUNTER,
+            "Attempts to post alerts that failed and were repeated.", stats.failed);
+    one_u64(out, "sluice_alert_queue_notices", METRIC_GAUGE, "Notices waiting to be posted.",
+            stats.queued);
+}
+
+static void
+write_alerts(const struct server *server, struct buffer *out)
+{
+    struct alert_samples samples = {out, BUFFER_EMPTY};
+    struct alerts_stats stats;
+
+    if (server->deps.alerts == NULL) {
+        return;
+    }
+    metrics_family(out, "sluice_slo_alert_firing", METRIC_GAUGE,
+                   "1 while the alert fires, also while it is frozen for want of events.");
+    alerts_each_state(server->deps.alerts, (struct span){NULL, 0}, (struct span){NULL, 0},
+                      add_alert, &samples);
+    buffer_free(&samples.labels);
+    alerts_stats(server->deps.alerts, &stats);
+    metrics_family(out, "sluice_slo_alert_changes_total", METRIC_COUNTER,
+                   "Alerts that began to fire, and that resolved.");
+    metrics_sample_u64(out, "sluice_slo_alert_changes_total", "state=\"firing\"", stats.fired);
+    metrics_sample_u64(out, "sluice_slo_alert_changes_total", "state=\"resolved\"", stats.resolved);
+    one_u64(out, "sluice_slo_alert_judged_total", METRIC_COUNTER,
+            "Objectives of services, as often as their alerts were judged.", stats.judged);
+    one_u64(out, "sluice_slo_alert_unsaved_total", METRIC_COUNTER,
+            "Times the state of the alerts could not be stored.", stats.unsaved);
+    metrics_family(out, "sluice_slo_alert_judge_duration_seconds", METRIC_HISTOGRAM,
+                   "Time of one round of judging.");
+    metrics_sample_histogram(out, "sluice_slo_alert_judge_duration_seconds", "",
+                             alerts_judge_seconds(server->deps.alerts));
+    write_notifier(server->deps.notifier, out);
+}
+
 /* ---- process ---- */
 
 static uint64_t
@@ -720,6 +794,7 @@ exposition_write(const struct server *server, struct buffer *out)
             "are accounted for.",
             audit_balance(&server->deps) - server->audit_base);
     write_slo(server, out);
+    write_alerts(server, out);
     write_process(server, out);
     if (server->config.metrics_legacy_names) {
         write_legacy(server, &stats, out);

@@ -350,6 +350,7 @@ void handle_metrics(struct exchange *exchange);
 void handle_counts(struct exchange *exchange);
 void handle_names(struct exchange *exchange);
 void handle_slo_status(struct exchange *exchange);
+void handle_slo_alerts(struct exchange *exchange);
 void handle_slo_gate(struct exchange *exchange);
 void handle_slo_windows(struct exchange *exchange);
 void handle_objectives_list(struct exchange *exchange);

@@ -22,6 +22,7 @@ const struct route ROUTES[] = {
     {METHOD_GET, "/v1/counts", AUTH_TENANT, BODY_NONE, handle_counts, 0},
     {METHOD_GET, "/events/names", AUTH_TENANT, BODY_NONE, handle_names, 0},
     {METHOD_GET, "/slo/status", AUTH_READER, BODY_NONE, handle_slo_status, 0},
+    {METHOD_GET, "/slo/alerts", AUTH_READER, BODY_NONE, handle_slo_alerts, 0},
     {METHOD_GET, "/slo/windows", AUTH_READER, BODY_NONE, handle_slo_windows, 0},
     {METHOD_GET, "/slo/gate", AUTH_READER, BODY_NONE, handle_slo_gate, 0},
     {METHOD_GET, "/slo/objectives", AUTH_READER, BODY_NONE, handle_objectives_list, 0},

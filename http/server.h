@@ -10,12 +10,14 @@
 #ifndef SLUICE_HTTP_SERVER_H
 #define SLUICE_HTTP_SERVER_H
 
+#include "core/alerts.h"
 #include "core/archive.h"
 #include "core/base.h"
 #include "core/clock.h"
 #include "core/counts.h"
 #include "core/err.h"
 #include "core/journal.h"
+#include "core/notifier.h"
 #include "core/objectives.h"
 #include "core/replicator.h"
 #include "core/requests.h"
@@ -52,6 +54,8 @@ struct server_config {
 struct server_deps {
     struct journal *journal;
     struct slices *slices;
+    struct alerts *alerts;             /* NULL: /slo/alerts is empty */
+    const struct notifier *notifier;   /* NULL: nobody is told of alerts */
     const struct slo_config *slo;      /* of services without definitions */
     struct objectives *objectives;     /* the definitions; NULL: there are none, nor can be */
     const struct slo_history *history; /* rows of slo_windows; NULL without a database */

@@ -1,9 +1,10 @@
 /*
- * What the SLO engine answers: /slo/status, /slo/gate and /slo/windows.
+ * What the SLO engine answers: /slo/status, /slo/alerts, /slo/gate and /slo/windows.
  *
  * Figures come from memory alone, so they are there with the database up or down; the history of
  * windows is the database's, and memory's while that is away.
  */
+#include "core/alerts_json.h"
 #include "core/json.h"
 #include "core/slo_gate.h"
 #include "core/slo_json.h"
@@ -88,6 +89,7 @@ question_read(const struct exchange *exchange, struct question *question,
     journal->ops->stats(journal->self, &stats);
     question->set = objectives_now(server->deps.objectives);
     request->slices = server->deps.slices;
+    request->alerts = server->deps.alerts;
     request->config = server->deps.slo;
     request->objectives = question->set;
     request->now_us = clock_wall_us(server->deps.clock);
@@ -105,6 +107,10 @@ work_status(struct exchange *exchange, struct outcome_page *outcome)
     struct question question = {BUFFER_EMPTY, BUFFER_EMPTY, {0}, NULL};
 
     if (question_read(exchange, &question, outcome)) {
+        if (question.request.alerts != NULL) {
+            alerts_refresh(question.request.alerts, question.request.tenant,
+                           question.request.now_us);
+        }
         slo_status_json(&question.request, &outcome->body);
     }
     question_free(&question);
@@ -247,6 +253,99 @@ void
 handle_slo_windows(struct exchange *exchange)
 {
     page_work(exchange, LINE_WRITE, work_windows, "application/json");
+}
+
+/* ---- alerts ---- */
+
+/* Reads query member NAME as one of the words that PARSE knows; -1 when it is not given. */
+static enum problem
+query_word(const struct exchange *exchange, const char *name, bool (*parse)(struct span, int *),
+           int *out)
+{
+    struct buffer text = BUFFER_EMPTY;
+    enum problem why = query(exchange, name, &text);
+
+    *out = -1;
+    if (why == PROBLEM_NONE && text.len > 0 && !parse(buffer_span(&text), out)) {
+        why = PROBLEM_VALIDATION;
+    }
+    buffer_free(&text);
+    return why;
+}
+
+static bool
+parse_status(struct span word, int *out)
+{
+    enum alert_status status;
+
+    if (alert_status_parse(word, &status) != ERR_OK) {
+        return false;
+    }
+    *out = (int)status;
+    return true;
+}
+
+static bool
+parse_severity(struct span word, int *out)
+{
+    enum alert_severity severity;
+
+    if (alert_severity_parse(word, &severity) != ERR_OK) {
+        return false;
+    }
+    *out = (int)severity;
+    return true;
+}
+
+/* Fills FILTER's words, or makes the outcome a refusal and returns false. */
+static bool
+read_words(const struct exchange *exchange, struct alerts_filter *filter,
+           struct outcome_page *outcome)
+{
+    enum problem why = query_word(exchange, "state", parse_status, &filter->status);
+
+    if (why != PROBLEM_NONE) {
+        outcome_refuse(outcome, why,
+                       why == PROBLEM_VALIDATION
+                           ? "state must be ok, pending-no-data, firing or resolved"
+                           : NULL);
+        return false;
+    }
+    why = query_word(exchange, "severity", parse_severity, &filter->severity);
+    if (why != PROBLEM_NONE) {
+        outcome_refuse(outcome, why,
+                       why == PROBLEM_VALIDATION ? "severity must be page or ticket" : NULL);
+        return false;
+    }
+    return true;
+}
+
+static void
+work_alerts(struct exchange *exchange, struct outcome_page *outcome)
+{
+    struct question question = {BUFFER_EMPTY, BUFFER_EMPTY, {0}, NULL};
+    struct alerts_filter filter = {.status = -1, .severity = -1};
+    struct slo_status_request *request = &question.request;
+
+    if (read_words(exchange, &filter, outcome) && question_read(exchange, &question, outcome)) {
+        filter.tenant = request->tenant;
+        filter.service = request->service;
+        alerts_refresh(request->alerts, request->tenant, request->now_us);
+        alerts_json(request->alerts, &filter, request->now_us, &outcome->body);
+    }
+    question_free(&question);
+}
+
+void
+handle_slo_alerts(struct exchange *exchange)
+{
+    if (exchange->loop->server->deps.alerts == NULL) { /* nobody judges here */
+        exchange_answer(exchange, 200, "application/json",
+                        SPAN_LITERAL("{\"firing\":0,\"as_of\":null,\"alerts\":[]}"),
+                        "Cache-Control: no-store\r\n");
+        return;
+    }
+    page_work(exchange, LINE_READ, work_alerts, "application/json");
 }
 
 void

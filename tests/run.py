@@ -45,10 +45,11 @@ DEADLINE_FACTOR = {"asan": 3, "tsan": 5}
 # most of the code, in small sizes. The others trace the server, which LeakSanitizer does not bear, or
 # wait for the disk.
 SANITIZED_DRILLS = ("blackbox/test_auth", "blackbox/test_http", "blackbox/test_import", "blackbox/test_openapi",
-                    "blackbox/test_stop", "blackbox/test_tls", "blackbox/test_db_tls",
+                    "blackbox/test_slo_alerts", "blackbox/test_stop", "blackbox/test_tls", "blackbox/test_db_tls",
+                    "sim/test_alert_minutes",
                     "crash/test_kill_server", "crash/test_kill_mariadb", "crash/test_lost_commit")
 SHORT_DRILLS = {"KILL_ROUNDS": "3", "KILL_EVENTS": "5000", "POWER_ROUNDS": "2", "DB_ROUNDS": "2",
-                "IMPORT_EVENTS": "3000", "IMPORT_KILLS": "3"}
+                "IMPORT_EVENTS": "3000", "IMPORT_KILLS": "3", "ALERT_HISTORIES": "15"}
 
 # Programs of a group that run at one time. Integration programs share a database server; drills
 # mostly wait, for timeouts and restarts, so there can be more of them than processors.

@@ -223,6 +223,9 @@ BAD = [
     ("POST", "/events/bulk?mode=partial&ids=0", b'[{"service":"s"}, {}]', (), 202, None),
     ("POST", "/events/bulk", b"{}", (("Content-Type", "image/png"),), 415, "unsupported_media_type"),
     ("GET", "/slo/status?service=%zz", b"", (), 400, "validation_error"),
+    ("GET", "/slo/alerts?service=%zz", b"", (), 400, "validation_error"),
+    ("GET", "/slo/alerts?state=burning", b"", (), 400, "validation_error"),
+    ("GET", "/slo/alerts?severity=high", b"", (), 400, "validation_error"),
     ("GET", "/slo/status?tenant=%zz", b"", (), 400, "validation_error"),
     ("GET", "/slo/gate", b"", (), 400, "validation_error"),
     ("GET", "/slo/windows", b"", (), 400, "validation_error"),
@@ -316,6 +319,12 @@ class OpenApi(runner.Drill):
             one = client.get("/slo/status?service=s")
             self.expect(document, "GET", "/slo/status", one, 200)
             self.assertEqual([s["service"] for s in one.json()["services"]], ["s"])
+            for _ in range(6):
+                client.post("/ingest", {"service": "burning", "status": 500, "latency_ms": 1})
+            firing = client.get("/slo/alerts?state=firing")
+            self.expect(document, "GET", "/slo/alerts", firing, 200)
+            self.assertGreater(firing.json()["firing"], 0)
+            self.expect(document, "GET", "/slo/status", client.get("/slo/status?service=burning"), 200)
             none = client.get("/slo/status?service=unknown")
             self.expect(document, "GET", "/slo/status", none, 200)
 
