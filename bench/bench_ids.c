@@ -135,8 +135,8 @@ fill(struct wal *wal, uint64_t ids, uint32_t group_size, struct span body)
     for (uint64_t done = 0; done < ids; done += group_size) {
         append(journal, group, group_size, body);
         if (done / group_size % 64 == 0 &&
-            journal->ops->advance(journal->self, 0, journal->ops->durable_seq(journal->self),
-                                  &none, NULL) != ERR_OK) {
+            journal->ops->advance(journal->self, 0, journal->ops->durable_seq(journal->self), &none,
+                                  NULL) != ERR_OK) {
             die("the log does not advance");
         }
     }

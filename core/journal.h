@@ -161,8 +161,8 @@ struct journal_ops {
     /*
      * Copies records of PARTITION after AFTER_SEQ into *OUT (cleared first) and ends its read
      * before returning. ERR_NOT_FOUND: none durable yet. ERR_AGAIN: none can be read at this moment
-     * (a full log, a stop, too many readers), ask again later. ERR_CORRUPT: a checksum does not match;
-     * logged with its seq. Thread: that partition's replicator.
+     * (a full log, a stop, too many readers), ask again later. ERR_CORRUPT: a checksum does not
+     * match; logged with its seq. Thread: that partition's replicator.
      */
     enum err (*read)(void *self, uint32_t partition, uint64_t after_seq,
                      const struct batch_limits *limits, struct batch *out);
