@@ -24,7 +24,7 @@ enum {
 };
 
 static const struct slices_config STORE = {
-    .rules = {{LATENCY_US}, 1},
+    .rules = {.threshold_us = {LATENCY_US}, .threshold_count = 1},
     .series_max = 10,
     .retain_minutes = INT64_C(100) * 24 * 60,
 };
