@@ -352,6 +352,52 @@ stage_recover(struct stage *stage, uint64_t after_seq, struct stage_content *out
     return rc == 0 ? err : fail("recover", rc);
 }
 
+/* Reads one block, or what there is of it; the rest is zeros. */
+static int
+read_block(int fd, char *out, size_t at)
+{
+    size_t len = 0;
+
+    while (len < STAGE_ALIGN) {
+        ssize_t got = pread(fd, out + len, STAGE_ALIGN - len, (off_t)(at + len));
+
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return errno;
+        }
+        if (got == 0) {
+            break;
+        }
+        len += (size_t)got;
+    }
+    memset(out + len, 0, STAGE_ALIGN - len);
+    return 0;
+}
+
+/*
+ * The last block first. A writer that goes on meanwhile writes forwards, so what stands before an
+ * entry that was seen is read later and is there, or has been overwritten by the next round, and
+ * then LMDB has both. Read forwards, an entry could be there and the one before it missing.
+ */
+static int
+read_backwards(int fd, struct buffer *bytes)
+{
+    if (buffer_reserve(bytes, STAGE_BYTES) != ERR_OK) {
+        return ENOMEM;
+    }
+    for (size_t at = STAGE_BYTES; at > 0; at -= STAGE_ALIGN) {
+        int rc = read_block(fd, bytes->data + at - STAGE_ALIGN, at - STAGE_ALIGN);
+
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    bytes->len = STAGE_BYTES;
+    return 0;
+}
+
 enum err
 stage_copy(const char *dir, struct buffer *bytes)
 {
@@ -364,7 +410,7 @@ stage_copy(const char *dir, struct buffer *bytes)
     if (fd < 0) {
         return errno == ENOENT ? ERR_OK : errno == EACCES ? ERR_INVALID : ERR_IO;
     }
-    rc = read_all(fd, bytes);
+    rc = read_backwards(fd, bytes);
     close(fd);
     return rc == 0 ? ERR_OK : rc == ENOMEM ? ERR_NO_MEMORY : ERR_IO;
 }
