@@ -892,7 +892,8 @@ staged_is_due(struct wal *wal)
 static void
 wait_for_work(struct wal *wal)
 {
-    const bool staged = wal->staged.len > 0;
+    /* A failed log keeps what is staged: the next start takes it from there. */
+    const bool staged = wal->staged.len > 0 && !atomic_load(&wal->failed);
     const bool full = atomic_load(&wal->full);
     struct timespec until = after_us(full ? FULL_LOOK_US : STAGED_IDLE_US);
     int rc = 0;
