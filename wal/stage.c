@@ -217,6 +217,7 @@ struct entry {
     size_t size; /* with the padding */
     uint64_t first_seq;
     uint32_t count;
+    bool newer;   /* has a version this build does not know */
     bool foreign; /* another log's */
 };
 
@@ -233,8 +234,7 @@ entry_at(struct span bytes, size_t at, const uint8_t node_id[JOURNAL_NODE_ID_SIZ
     }
     memcpy(header, bytes.data + at, sizeof(header));
     len = get_u32(header + 12);
-    if (get_u32(header) != STAGE_MAGIC || get_u32(header + 8) != STAGE_VERSION || len == 0 ||
-        len > bytes.len - at - sizeof(header)) {
+    if (get_u32(header) != STAGE_MAGIC || len == 0 || len > bytes.len - at - sizeof(header)) {
         return false;
     }
     out->frames = (struct span){bytes.data + at + sizeof(header), len};
@@ -246,6 +246,7 @@ entry_at(struct span bytes, size_t at, const uint8_t node_id[JOURNAL_NODE_ID_SIZ
     out->size = entry_size(len);
     out->first_seq = get_u64(header + 32);
     out->count = get_u32(header + 40);
+    out->newer = get_u32(header + 8) != STAGE_VERSION;
     out->foreign = memcmp(header + 16, node_id, JOURNAL_NODE_ID_SIZE) != 0;
     return out->count > 0 && out->first_seq > 0 && out->first_seq <= UINT64_MAX - out->count;
 }
@@ -305,6 +306,9 @@ parse(struct span bytes, const uint8_t node_id[JOURNAL_NODE_ID_SIZE], uint64_t a
         if (entry.first_seq > out->last_seq + 1) {
             return damaged(out, "records are missing in the stage, or between it and the log",
                            out->last_seq + 1, entry.first_seq - 1);
+        }
+        if (entry.newer) {
+            return damaged(out, "the stage is a newer build's", out->last_seq + 1, last);
         }
         /* LMDB takes an entry whole or not at all. */
         if (entry.first_seq <= out->last_seq || !frames_are_good(&entry)) {

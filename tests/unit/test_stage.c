@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include "core/bytes.h"
+#include "core/crc32c.h"
 #include "core/log.h"
 #include "wal/format.h"
 #include "wal/stage.h"
@@ -268,6 +270,31 @@ a_log_older_than_its_stage_is_not_joined_with_it(void **state)
     assert_holds(&content, 90, 90);
 }
 
+/* What a newer build has acknowledged is not taken for something torn. */
+static void
+an_entry_of_a_newer_version_is_refused_unless_the_log_has_it(void **state)
+{
+    struct fixture *fixture = *state;
+    struct stage_content content;
+    struct buffer bytes = BUFFER_EMPTY;
+    uint8_t *header;
+    uint32_t len;
+
+    append(fixture, 3, 100);
+    assert_int_equal(stage_copy(fixture->dir, &bytes), ERR_OK);
+    header = (uint8_t *)bytes.data;
+    len = get_u32(header + 12);
+    put_u32(header + 8, 2);
+    put_u32(header + 4, crc32c(0, bytes.data + 8, STAGE_HEADER_SIZE - 8 + len));
+    assert_int_equal(stage_parse(buffer_span(&bytes), NODE, 0, &content), ERR_CORRUPT);
+    assert_int_equal(content.missing_first, 1);
+    assert_int_equal(content.missing_last, 3);
+    buffer_free(&content.frames);
+    assert_int_equal(stage_parse(buffer_span(&bytes), NODE, 3, &content), ERR_OK);
+    assert_holds(&content, 3, 3);
+    buffer_free(&bytes);
+}
+
 static void
 another_logs_stage_is_refused(void **state)
 {
@@ -374,6 +401,7 @@ main(void)
         TEST(a_torn_last_entry_was_never_acked_and_ends_the_list),
         TEST(a_damaged_entry_with_others_behind_it_is_named),
         TEST(a_log_older_than_its_stage_is_not_joined_with_it),
+        TEST(an_entry_of_a_newer_version_is_refused_unless_the_log_has_it),
         TEST(another_logs_stage_is_refused),
         TEST(a_missing_or_short_file_holds_what_it_holds),
         TEST(a_copy_beside_a_writer_never_looks_damaged),
