@@ -573,13 +573,16 @@ struct undo {
     uint64_t next_seq;
     size_t staged_len;
     size_t new_id_count;
-    struct log_state state;
+    uint64_t replicated[JOURNAL_PARTITIONS_MAX];
 };
 
 static struct undo
 undo_point(const struct wal *wal)
 {
-    return (struct undo){wal->next_seq, wal->staged.len, wal->new_id_count, wal->state};
+    struct undo undo = {wal->next_seq, wal->staged.len, wal->new_id_count, {0}};
+
+    memcpy(undo.replicated, wal->state.replicated, sizeof(undo.replicated));
+    return undo;
 }
 
 /*
@@ -593,7 +596,8 @@ undo_group(struct wal *wal, const struct undo *undo)
     enum err err;
 
     wal->next_seq = undo->next_seq;
-    wal->state = undo->state;
+    /* Not the whole state: other threads look at the number of partitions. */
+    memcpy(wal->state.replicated, undo->replicated, sizeof(wal->state.replicated));
     wal->staged.len = undo->staged_len;
     wal->staged.failed = false;
     wal->new_id_count = undo->new_id_count;
@@ -892,7 +896,8 @@ staged_is_due(struct wal *wal)
 static void
 wait_for_work(struct wal *wal)
 {
-    const bool staged = wal->staged.len > 0;
+    /* A failed log keeps what is staged: the next start takes it from there. */
+    const bool staged = wal->staged.len > 0 && !atomic_load(&wal->failed);
     const bool full = atomic_load(&wal->full);
     struct timespec until = after_us(full ? FULL_LOOK_US : STAGED_IDLE_US);
     int rc = 0;

@@ -181,7 +181,7 @@ readable_seq(struct wal *wal, uint32_t partition, uint64_t after_seq,
         uint64_t there = journal_partition_count(logged, partition, partitions);
         uint64_t passed = journal_partition_count(after_seq, partition, partitions);
 
-        if (there < passed + limits->events_max &&
+        if ((there <= passed || there - passed < limits->events_max) &&
             journal_partition_count(wanted, partition, partitions) > there) {
             /* Draining is what makes room in a full log, so what it has is given at once. */
             logged = wal_log_up_to(wal, wanted, there <= passed);

@@ -217,6 +217,7 @@ struct entry {
     size_t size; /* with the padding */
     uint64_t first_seq;
     uint32_t count;
+    bool newer;   /* has a version this build does not know */
     bool foreign; /* another log's */
 };
 
@@ -233,8 +234,7 @@ entry_at(struct span bytes, size_t at, const uint8_t node_id[JOURNAL_NODE_ID_SIZ
     }
     memcpy(header, bytes.data + at, sizeof(header));
     len = get_u32(header + 12);
-    if (get_u32(header) != STAGE_MAGIC || get_u32(header + 8) != STAGE_VERSION || len == 0 ||
-        len > bytes.len - at - sizeof(header)) {
+    if (get_u32(header) != STAGE_MAGIC || len == 0 || len > bytes.len - at - sizeof(header)) {
         return false;
     }
     out->frames = (struct span){bytes.data + at + sizeof(header), len};
@@ -246,6 +246,7 @@ entry_at(struct span bytes, size_t at, const uint8_t node_id[JOURNAL_NODE_ID_SIZ
     out->size = entry_size(len);
     out->first_seq = get_u64(header + 32);
     out->count = get_u32(header + 40);
+    out->newer = get_u32(header + 8) != STAGE_VERSION;
     out->foreign = memcmp(header + 16, node_id, JOURNAL_NODE_ID_SIZE) != 0;
     return out->count > 0 && out->first_seq > 0 && out->first_seq <= UINT64_MAX - out->count;
 }
@@ -306,6 +307,9 @@ parse(struct span bytes, const uint8_t node_id[JOURNAL_NODE_ID_SIZE], uint64_t a
             return damaged(out, "records are missing in the stage, or between it and the log",
                            out->last_seq + 1, entry.first_seq - 1);
         }
+        if (entry.newer) {
+            return damaged(out, "the stage is a newer build's", out->last_seq + 1, last);
+        }
         /* LMDB takes an entry whole or not at all. */
         if (entry.first_seq <= out->last_seq || !frames_are_good(&entry)) {
             return damaged(out, "an entry of the stage is not what it says", out->last_seq + 1,
@@ -352,6 +356,52 @@ stage_recover(struct stage *stage, uint64_t after_seq, struct stage_content *out
     return rc == 0 ? err : fail("recover", rc);
 }
 
+/* Reads one block, or what there is of it; the rest is zeros. */
+static int
+read_block(int fd, char *out, size_t at)
+{
+    size_t len = 0;
+
+    while (len < STAGE_ALIGN) {
+        ssize_t got = pread(fd, out + len, STAGE_ALIGN - len, (off_t)(at + len));
+
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return errno;
+        }
+        if (got == 0) {
+            break;
+        }
+        len += (size_t)got;
+    }
+    memset(out + len, 0, STAGE_ALIGN - len);
+    return 0;
+}
+
+/*
+ * The last block first. A writer that goes on meanwhile writes forwards, so what stands before an
+ * entry that was seen is read later and is there, or has been overwritten by the next round, and
+ * then LMDB has both. Read forwards, an entry could be there and the one before it missing.
+ */
+static int
+read_backwards(int fd, struct buffer *bytes)
+{
+    if (buffer_reserve(bytes, STAGE_BYTES) != ERR_OK) {
+        return ENOMEM;
+    }
+    for (size_t at = STAGE_BYTES; at > 0; at -= STAGE_ALIGN) {
+        int rc = read_block(fd, bytes->data + at - STAGE_ALIGN, at - STAGE_ALIGN);
+
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    bytes->len = STAGE_BYTES;
+    return 0;
+}
+
 enum err
 stage_copy(const char *dir, struct buffer *bytes)
 {
@@ -364,7 +414,7 @@ stage_copy(const char *dir, struct buffer *bytes)
     if (fd < 0) {
         return errno == ENOENT ? ERR_OK : errno == EACCES ? ERR_INVALID : ERR_IO;
     }
-    rc = read_all(fd, bytes);
+    rc = read_backwards(fd, bytes);
     close(fd);
     return rc == 0 ? ERR_OK : rc == ENOMEM ? ERR_NO_MEMORY : ERR_IO;
 }

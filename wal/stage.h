@@ -92,8 +92,8 @@ MUST_CHECK enum err stage_copy(const char *dir, struct buffer *bytes);
 /*
  * Finds in BYTES, a stage's file, the records after AFTER_SEQ. An entry cut short by a crash was
  * never acknowledged and simply ends the list. ERR_CORRUPT: an entry that was acknowledged is
- * damaged, since later ones stand behind it, or the file is not this log's; *OUT then holds what
- * comes before the damage, and says what is wrong. ERR_NO_MEMORY.
+ * damaged, since later ones stand behind it, or the file is not this log's or a newer build's; *OUT
+ * then holds what comes before the damage, and says what is wrong. ERR_NO_MEMORY.
  */
 MUST_CHECK enum err stage_parse(struct span bytes, const uint8_t node_id[JOURNAL_NODE_ID_SIZE],
                                 uint64_t after_seq, struct stage_content *out);

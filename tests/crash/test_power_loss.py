@@ -34,6 +34,11 @@ def shut_down(mount_point):
 class PowerLoss(runner.Drill):
     deadline_seconds = 300
 
+    @staticmethod
+    def staged(server):
+        """How many events the server's last start took back from the stage."""
+        return sum(line["staged"] for line in server.lines() if line.get("event") == "wal.opened")
+
     def rounds(self, db_for_round, plan, **env):
         """POWER_ROUNDS times: load, power loss, remount, restart. Compares at the end."""
         image, disk = self.loop_ext4("disk", 400)
@@ -44,6 +49,7 @@ class PowerLoss(runner.Drill):
         load = Load(self.dir, server.port, self.seed, plan=plan)
         self.addCleanup(load.kill)
         rounds = procs.int_env("POWER_ROUNDS", 4)
+        staged = []
         for number in range(rounds):
             db_for_round(db, number, before=True)
             server.start()
@@ -58,7 +64,10 @@ class PowerLoss(runner.Drill):
             procs.run(["mount", "-o", "loop", image, disk])
             db_for_round(db, number, before=False)
             self.say("round %d: %d acks before the power went", number + 1, at_loss)
+            staged.append(self.staged(server))
         server.start()
+        staged.append(self.staged(server))
+        self.say("the starts found %s events in the stage", staged[1:])
         time.sleep(0.2)
         ledger = load.stop()
         oracle.judge(self, db, server, [ledger])

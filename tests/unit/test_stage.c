@@ -3,8 +3,10 @@
  * said.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -12,12 +14,25 @@
 
 #include <cmocka.h>
 
+#include "core/bytes.h"
+#include "core/crc32c.h"
 #include "core/log.h"
 #include "wal/format.h"
 #include "wal/stage.h"
 
 static const uint8_t NODE[JOURNAL_NODE_ID_SIZE] = "this log's node";
 static const uint8_t OTHER[JOURNAL_NODE_ID_SIZE] = "another's node.";
+
+static bool no_syncs;
+
+/* The stage's own syncs: nothing here needs one. */
+int fdatasync(int fd);
+
+int
+fdatasync(int fd)
+{
+    return no_syncs ? 0 : fsync(fd);
+}
 
 struct fixture {
     char dir[64];
@@ -255,6 +270,31 @@ a_log_older_than_its_stage_is_not_joined_with_it(void **state)
     assert_holds(&content, 90, 90);
 }
 
+/* What a newer build has acknowledged is not taken for something torn. */
+static void
+an_entry_of_a_newer_version_is_refused_unless_the_log_has_it(void **state)
+{
+    struct fixture *fixture = *state;
+    struct stage_content content;
+    struct buffer bytes = BUFFER_EMPTY;
+    uint8_t *header;
+    uint32_t len;
+
+    append(fixture, 3, 100);
+    assert_int_equal(stage_copy(fixture->dir, &bytes), ERR_OK);
+    header = (uint8_t *)bytes.data;
+    len = get_u32(header + 12);
+    put_u32(header + 8, 2);
+    put_u32(header + 4, crc32c(0, bytes.data + 8, STAGE_HEADER_SIZE - 8 + len));
+    assert_int_equal(stage_parse(buffer_span(&bytes), NODE, 0, &content), ERR_CORRUPT);
+    assert_int_equal(content.missing_first, 1);
+    assert_int_equal(content.missing_last, 3);
+    buffer_free(&content.frames);
+    assert_int_equal(stage_parse(buffer_span(&bytes), NODE, 3, &content), ERR_OK);
+    assert_holds(&content, 3, 3);
+    buffer_free(&bytes);
+}
+
 static void
 another_logs_stage_is_refused(void **state)
 {
@@ -294,6 +334,60 @@ a_missing_or_short_file_holds_what_it_holds(void **state)
     assert_holds(&content, 9, 9);
 }
 
+struct looker {
+    const char *dir;
+    _Atomic uint64_t logged; /* what LMDB would have */
+    atomic_bool stop;
+    uint64_t copies;
+    uint64_t damaged;
+};
+
+/* As inspect and verify do it: the copy first, then what LMDB has. */
+static void *
+look_again_and_again(void *arg)
+{
+    struct looker *looker = arg;
+
+    do {
+        struct buffer bytes = BUFFER_EMPTY;
+        struct stage_content content = {.frames = BUFFER_EMPTY};
+        enum err err = stage_copy(looker->dir, &bytes);
+
+        ASSERT(err == ERR_OK);
+        err = stage_parse(buffer_span(&bytes), NODE, atomic_load(&looker->logged), &content);
+        looker->damaged += err != ERR_OK;
+        looker->copies++;
+        buffer_free(&content.frames);
+        buffer_free(&bytes);
+    } while (!atomic_load(&looker->stop));
+    return NULL;
+}
+
+static void
+a_copy_beside_a_writer_never_looks_damaged(void **state)
+{
+    struct fixture *fixture = *state;
+    struct looker looker = {.dir = fixture->dir};
+    pthread_t thread;
+
+    no_syncs = true; /* so that many entries are written during one copy */
+    assert_int_equal(pthread_create(&thread, NULL, look_again_and_again, &looker), 0);
+    for (int i = 0; i < 20000; i++) {
+        const size_t size = i % 7 == 0 ? 9000 : 100;
+
+        if (!stage_has_room(fixture->stage, size + FRAME_HEADER_SIZE)) {
+            atomic_store(&looker.logged, fixture->next - 1);
+            stage_reset(fixture->stage);
+        }
+        append(fixture, 1, size);
+    }
+    atomic_store(&looker.stop, true);
+    pthread_join(thread, NULL);
+    no_syncs = false;
+    assert_true(looker.copies > 0);
+    assert_int_equal(looker.damaged, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int
@@ -307,8 +401,10 @@ main(void)
         TEST(a_torn_last_entry_was_never_acked_and_ends_the_list),
         TEST(a_damaged_entry_with_others_behind_it_is_named),
         TEST(a_log_older_than_its_stage_is_not_joined_with_it),
+        TEST(an_entry_of_a_newer_version_is_refused_unless_the_log_has_it),
         TEST(another_logs_stage_is_refused),
         TEST(a_missing_or_short_file_holds_what_it_holds),
+        TEST(a_copy_beside_a_writer_never_looks_damaged),
     };
 
     log_setup(LOG_ERROR, LOG_TEXT, 2);

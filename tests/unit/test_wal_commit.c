@@ -322,6 +322,24 @@ a_group_larger_than_the_window_leaves_its_last_ids(void **state)
 /* ---- reading ---- */
 
 static void
+a_read_without_a_limit_gets_what_is_staged_too(void **state)
+{
+    struct wal_fixture *fixture = *state;
+    const struct batch_limits limits = {SIZE_MAX, SIZE_MAX, UINT64_MAX};
+    const struct journal *journal;
+    struct batch batch = {0};
+
+    wal_fixture_start(fixture);
+    journal = fixture->journal;
+    assert_int_equal(wal_fixture_append(fixture, 1, 10, 0), ERR_OK);
+    assert_int_equal(wal_fixture_count(fixture, 0, 0), 10); /* LMDB has them now */
+    assert_int_equal(wal_fixture_append(fixture, 11, 10, 0), ERR_OK);
+    assert_int_equal(journal->ops->read(journal->self, 0, 5, &limits, &batch), ERR_OK);
+    assert_int_equal(batch.count, 15);
+    batch_free(&batch);
+}
+
+static void
 partitions_are_read_in_stripes(void **state)
 {
     struct wal_fixture *fixture = *state;
@@ -776,6 +794,7 @@ main(void)
         TEST(ids_the_server_made_are_not_looked_up),
         TEST(the_window_forgets_the_oldest_ids_first),
         TEST(a_group_larger_than_the_window_leaves_its_last_ids),
+        TEST(a_read_without_a_limit_gets_what_is_staged_too),
         TEST(partitions_are_read_in_stripes),
         TEST(sizes_from_tiny_to_many_pages_come_back_whole),
         TEST(a_batch_keeps_its_limits_and_gives_at_least_one),

@@ -314,6 +314,33 @@ a_failed_commit_of_staged_records_loses_none(void **state)
     assert_found_after_restart(fixture, 20);
 }
 
+static int64_t
+cpu_us(void)
+{
+    struct timespec used;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000;
+}
+
+/* A reader still wants what is staged, and will not get it. */
+static void
+a_failed_log_with_staged_records_sleeps_until_it_is_closed(void **state)
+{
+    struct wal_fixture *fixture = *state;
+    int64_t before;
+
+    append_ten_and_log_them(fixture);
+    assert_int_equal(wal_fixture_append(fixture, 11, 10, 0), ERR_OK);
+    atomic_store(&fail_syncs, 1);
+    log_setup(LOG_ERROR + 1, LOG_TEXT, 2);
+    assert_int_equal(wal_fixture_count(fixture, 0, 0), 10);
+    assert_latched(fixture, 20);
+    before = cpu_us();
+    usleep(500000);
+    assert_true(cpu_us() - before < 100000); /* one that spins takes what it can get */
+}
+
 static void *
 append_twenty(void *arg)
 {
@@ -511,6 +538,7 @@ main(void)
         TEST(after_a_failed_page_write_nothing_is_stored_or_acked),
         TEST(after_a_failed_meta_write_the_outcome_is_unknown),
         TEST(a_failed_commit_of_staged_records_loses_none),
+        TEST(a_failed_log_with_staged_records_sleeps_until_it_is_closed),
         TEST(those_waiting_behind_a_failing_commit_get_an_answer_too),
         TEST(nothing_is_told_while_the_sync_runs),
         TEST(a_commit_right_after_a_reads_snapshot_is_simply_not_in_it),

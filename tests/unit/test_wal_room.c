@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -474,10 +475,29 @@ known(struct wal_fixture *fixture, uint64_t number)
     return duplicate;
 }
 
+struct watcher {
+    struct wal_fixture *fixture;
+    atomic_bool stop;
+};
+
+/* What /metrics does all the time, also while a group is undone. */
+static void *
+watch(void *arg)
+{
+    struct watcher *watcher = arg;
+
+    while (!atomic_load(&watcher->stop)) {
+        (void)stats_of(watcher->fixture);
+    }
+    return NULL;
+}
+
 static void
 a_group_that_does_not_fit_the_map_leaves_no_trace(void **state)
 {
     struct wal_fixture *fixture = *state;
+    struct watcher watcher = {.fixture = fixture};
+    pthread_t thread;
     uint64_t before;
     struct segment_list segments;
 
@@ -486,6 +506,7 @@ a_group_that_does_not_fit_the_map_leaves_no_trace(void **state)
     fixture->config.id_window = 100;
     log_setup(LOG_ERROR, LOG_TEXT, 2);
     wal_fixture_start(fixture);
+    assert_int_equal(pthread_create(&thread, NULL, watch, &watcher), 0);
     assert_int_equal(wal_fixture_append(fixture, 1, 500, 0), ERR_OK);
     before = stats_of(fixture).durable_seq;
     for (int i = 0; i < 3; i++) {
@@ -504,6 +525,8 @@ a_group_that_does_not_fit_the_map_leaves_no_trace(void **state)
         assert_true(known(fixture, 410));
         assert_true(known(fixture, 1000));
     }
+    atomic_store(&watcher.stop, true);
+    pthread_join(thread, NULL);
     assert_int_equal(wal_fixture_count(fixture, 0, 0), before);
     wal_stop(fixture->wal);
     segments = fixture->wal->segments;
