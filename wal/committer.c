@@ -764,6 +764,7 @@ static void
 forget_staged(struct wal *wal)
 {
     stage_reset(wal->stage);
+    wal->staged_is_in_doubt = false;
     buffer_clear(&wal->staged, STAGE_BYTES);
     wal->new_id_count = 0;
     atomic_store_explicit(&wal->staged_since_us, 0, memory_order_relaxed);
@@ -791,7 +792,8 @@ commit_group(struct wal *wal, const struct group *group)
         return refuse_group(wal, group, &undo, "take in", ENOMEM);
     }
     if (group->first != NULL && group->advances == NULL && group->counts == NULL &&
-        !log_is_wanted(wal) && (added == 0 || stage_has_room(wal->stage, added))) {
+        !log_is_wanted(wal) && !wal->staged_is_in_doubt &&
+        (added == 0 || stage_has_room(wal->stage, added))) {
         if (added > 0) {
             err = stage_group(wal, &undo);
         }
@@ -858,10 +860,16 @@ fill_group(struct wal *wal, struct append **backlog, struct group *group)
 {
     while (*backlog != NULL && group->events < GROUP_EVENTS_MAX && group->bytes < GROUP_BYTES_MAX) {
         struct append *append = *backlog;
+        const uint64_t bytes = append->body_bytes + (uint64_t)append->count * FRAME_HEADER_SIZE;
+        const bool fits = room_for(wal, group->bytes, bytes);
 
+        if (!fits && wal->staged.len > 0 && !room_is_none(wal) && !atomic_load(&wal->full)) {
+            /* Whether the log is full is known once what is staged has its pages. */
+            wal->staged_is_in_doubt = true;
+            return;
+        }
         *backlog = append->next;
-        if (room_for(wal, group->bytes,
-                     append->body_bytes + (uint64_t)append->count * FRAME_HEADER_SIZE)) {
+        if (fits) {
             push(group, append);
         } else {
             answer(wal, append, ERR_FULL);
@@ -885,7 +893,7 @@ static bool
 staged_is_due(struct wal *wal)
 {
     return wal->staged.len > 0 && !room_is_none(wal) &&
-           (log_is_wanted(wal) || atomic_load(&wal->stopping) ||
+           (log_is_wanted(wal) || wal->staged_is_in_doubt || atomic_load(&wal->stopping) ||
             clock_monotonic_us(wal->config.clock) - wal->staged_mono_us >= STAGED_IDLE_US);
 }
 

@@ -125,8 +125,9 @@ struct wal {
     uint64_t slices_bytes_max; /* of the history of slices */
     uint64_t first_block_seq;  /* oldest record in the log, 0 when empty */
     struct stage *stage;
-    struct buffer staged;   /* frames of the records after logged_seq, in order */
-    int64_t staged_mono_us; /* when the first of them came */
+    struct buffer staged;    /* frames of the records after logged_seq, in order */
+    bool staged_is_in_doubt; /* an append found no room beside it and waits for LMDB's count */
+    int64_t staged_mono_us;  /* when the first of them came */
     struct buffer scratch;
     struct id_entry *new_ids; /* of the records in STAGED */
     size_t new_id_count;
