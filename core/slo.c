@@ -6,7 +6,8 @@
 #include <math.h>
 
 #include "core/histogram.h"
-#include "core/timestamp.h"
+#include "core/time_buckets.h"
+#include "core/timezone.h"
 
 enum {
     DAY = 24 * 60,
@@ -86,31 +87,34 @@ slo_limit(const struct slo_objective *objective)
 
 /* ---- windows ---- */
 
-/* The Monday on or before DAYS since 1970, which began on a Thursday. */
-static int64_t
-monday_of(int64_t days)
-{
-    return days - (days % 7 + 10) % 7;
-}
-
-/* Local midnight of the day a calendar window begins with. */
-static int64_t
-calendar_from(enum slo_window window, int64_t local_minute)
-{
-    int64_t days = (local_minute - ((local_minute % DAY) + DAY) % DAY) / DAY;
-    struct civil_date date = civil_from_days(days);
-
-    if (window == SLO_WEEK) {
-        return monday_of(days) * DAY;
-    }
-    date.day = 1;
-    return days_from_civil(date) * DAY;
-}
-
 bool
 slo_zone_is_known(const char *zone)
 {
-    return strcmp(zone, "UTC") == 0 || strcmp(zone, "Etc/UTC") == 0;
+    struct time_zone *loaded;
+
+    if (timezone_load(TIMEZONE_DIR, (struct span){zone, strlen(zone)}, &loaded) != ERR_OK) {
+        return false;
+    }
+    timezone_free(loaded);
+    return true;
+}
+
+/* First minute of the local week or month of NOW_US. Without its zone's file (known when it was
+ * defined) a window is UTC's. */
+static int64_t
+calendar_from(const struct slo_objective *objective, int64_t now_us)
+{
+    const struct span name = {objective->zone, strlen(objective->zone)};
+    const enum time_unit unit = objective->window == SLO_WEEK ? TIME_WEEK : TIME_MONTH;
+    struct time_zone *zone = NULL;
+    int64_t from_us;
+
+    if (timezone_load(TIMEZONE_DIR, name, &zone) != ERR_OK) {
+        zone = NULL;
+    }
+    from_us = time_bucket_from(zone, unit, now_us);
+    timezone_free(zone);
+    return minute_of_us(from_us);
 }
 
 int64_t
@@ -124,7 +128,7 @@ slo_window_from(const struct slo_objective *objective, int64_t now_us)
         return minute + 1 - objective->window_minutes;
     case SLO_WEEK:
     case SLO_MONTH:
-        return calendar_from(objective->window, minute); /* UTC is the only zone so far */
+        return calendar_from(objective, now_us);
     }
     ASSERT(false); /* all values are above */
     return minute;

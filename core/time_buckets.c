@@ -74,8 +74,9 @@ bucket_end(enum time_unit unit, int64_t begin_us)
 static int64_t
 offset_us(const struct time_zone *zone, int64_t us, int64_t *until_us)
 {
-    int64_t until_s;
-    const int64_t offset = timezone_offset_s(zone, floor_div(us, second_us), &until_s) * second_us;
+    int64_t until_s = INT64_MAX;
+    const int64_t offset =
+        zone == NULL ? 0 : timezone_offset_s(zone, floor_div(us, second_us), &until_s) * second_us;
 
     *until_us = until_s > TIMESTAMP_MAX_US / second_us ? INT64_MAX : until_s * second_us;
     return offset;
@@ -102,6 +103,26 @@ int64_t
 time_bucket_of(const struct time_zone *zone, enum time_unit unit, int64_t us)
 {
     return bucket_begin(unit, time_local_us(zone, us));
+}
+
+int64_t
+time_bucket_from(const struct time_zone *zone, enum time_unit unit, int64_t us)
+{
+    const int64_t local_us = time_bucket_of(zone, unit, us);
+    int64_t until_us;
+    int64_t from_us = local_us - offset_us(zone, us, &until_us);
+    int64_t earlier_us;
+
+    /* The offset may have been another one when the bucket began; once more settles it. */
+    from_us = local_us - offset_us(zone, from_us, &until_us);
+    if (time_local_us(zone, from_us) < local_us) { /* a midnight that was jumped over */
+        (void)offset_us(zone, from_us, &until_us);
+        return until_us;
+    }
+    /* A midnight that came twice. */
+    earlier_us = local_us - offset_us(zone, from_us - 1, &until_us);
+    return earlier_us < from_us && time_local_us(zone, earlier_us) == local_us ? earlier_us
+                                                                               : from_us;
 }
 
 /* The stretch that begins at FROM_US, cut at TO_US. */

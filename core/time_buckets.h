@@ -3,7 +3,7 @@
  *
  * A bucket is what the clock on the wall calls by one name. Where daylight saving ends, an hour has
  * that name twice: it is one bucket, of two hours (whose minutes are two stretches each). The hour
- * that is left out where it begins is no bucket at all. Any thread.
+ * that is left out where it begins is no bucket at all. A zone of NULL is UTC. Any thread.
  */
 #ifndef SLUICE_CORE_TIME_BUCKETS_H
 #define SLUICE_CORE_TIME_BUCKETS_H
@@ -51,6 +51,12 @@ int64_t time_local_us(const struct time_zone *zone, int64_t us);
 
 /* LOCAL_US of the bucket that the instant US is in. */
 int64_t time_bucket_of(const struct time_zone *zone, enum time_unit unit, int64_t us);
+
+/*
+ * The first instant of the bucket that the instant US is in; UNIT is a day or longer. Where the
+ * clock jumps over its midnight, that is the instant of the jump.
+ */
+int64_t time_bucket_from(const struct time_zone *zone, enum time_unit unit, int64_t us);
 
 /*
  * Writes the bucket's name: "2026-01-02 03:04:00" for a minute and, with zeros, for an hour;

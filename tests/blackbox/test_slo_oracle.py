@@ -6,11 +6,13 @@ for the moment the answer names, and each row of slo_windows: counts exactly, pe
 stated error. SLO_ORACLE_EVENTS (4000) sets the size, DRILL_SEED the course.
 """
 
+import datetime
 import json
 import math
 import os
 import sys
 import time
+import zoneinfo
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -75,14 +77,17 @@ def minutes_of(rows):
     return minutes
 
 
+ZONES = ("UTC", "Asia/Kolkata", "America/New_York", "Pacific/Kiritimati")
+
+
 def window_first(definition, now_minute):
     window = definition["window"]
-    days = now_minute // DAY
-    if window == "week":
-        return (days - (days + 3) % 7) * DAY
-    if window == "month":
-        date = time.gmtime(days * 86400)
-        return (days - (date.tm_mday - 1)) * DAY
+    if window in ("week", "month"):
+        zone = zoneinfo.ZoneInfo(definition.get("time_zone", "UTC"))
+        today = datetime.datetime.fromtimestamp(now_minute * 60, zone)
+        back = today.weekday() if window == "week" else today.day - 1
+        day = today.date() - datetime.timedelta(days=back)
+        return int(datetime.datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) // 60
     return now_minute + 1 - int(window[:-1]) * {"h": 60, "d": DAY}[window[-1]]
 
 
@@ -125,6 +130,8 @@ class Oracle(runner.Drill):
                         "slo_value": self.random.choice([0.5, 0.9, 0.99, 0.999, 0.95]),
                         "window": self.random.choice(windows),
                     }
+                    if body["window"] in ("week", "month"):
+                        body["time_zone"] = self.random.choice(ZONES)
                     if kind == "latency":
                         body["threshold_ms"] = self.random.choice([0.3, 10, 99.999, 250, 300, 1000])
                     else:

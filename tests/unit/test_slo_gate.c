@@ -82,6 +82,38 @@ ask(struct slices *slices, const char *expected)
     return gate;
 }
 
+static int64_t
+window_from(enum slo_window window, const char *zone, int64_t now_s)
+{
+    struct slo_objective objective = {.window = window};
+
+    snprintf(objective.zone, sizeof(objective.zone), "%s", zone);
+    return slo_window_from(&objective, now_s * 1000000) * 60;
+}
+
+/* The instants are Python's zoneinfo's. */
+static void
+calendar_windows_begin_by_the_clock_of_their_zone(void **state)
+{
+    (void)state;
+    if (!slo_zone_is_known("Europe/Berlin")) {
+        print_message("no tzdata here\n");
+        skip();
+    }
+    /* Friday 2026-10-30 12:00 in Berlin: winter time since Sunday the 25th, the month began in
+     * summer time. */
+    assert_int_equal(window_from(SLO_WEEK, "Europe/Berlin", 1793358000), 1792969200);
+    assert_int_equal(window_from(SLO_MONTH, "Europe/Berlin", 1793358000), 1790805600);
+    /* 2026-11-30 20:00 UTC is December already in Kiritimati, and November for long in New York. */
+    assert_int_equal(window_from(SLO_MONTH, "Pacific/Kiritimati", 1796068800), 1796032800);
+    assert_int_equal(window_from(SLO_MONTH, "America/New_York", 1796068800), 1793505600);
+    assert_int_equal(window_from(SLO_WEEK, "Asia/Kolkata", 1796068800), 1795977000);
+    assert_false(slo_zone_is_known("Mars/Olympus"));
+    assert_false(slo_zone_is_known("../../etc/passwd"));
+    /* A zone that has gone since it was defined: UTC. */
+    assert_int_equal(window_from(SLO_MONTH, "Mars/Olympus", 1796068800), 1793491200);
+}
+
 static void
 calendar_windows_begin_where_the_calendar_says(void **state)
 {
@@ -186,6 +218,7 @@ main(void)
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calendar_windows_begin_where_the_calendar_says),
+        cmocka_unit_test(calendar_windows_begin_by_the_clock_of_their_zone),
         STORE_TEST(a_rule_of_statuses_is_applied_to_what_is_stored),
         STORE_TEST(a_service_nobody_knows_is_unknown_and_one_without_events_goes),
         STORE_TEST(a_spent_budget_freezes),

@@ -129,6 +129,36 @@ an_hour_that_comes_twice_is_one_and_one_left_out_is_none(void **state)
                "2011-12-29 1440|2011-12-31 1440");
 }
 
+/* The first instant is in the bucket, and what comes before it is in an earlier one. */
+static void
+a_bucket_begins_at_its_first_instant(void **state)
+{
+    static const char *const NAMES[] = {
+        "UTC",         "Europe/Berlin", "Asia/Kathmandu", "America/Havana", "Australia/Lord_Howe",
+        "Africa/Cairo"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
+        struct time_zone *zone = load(NAMES[i]);
+
+        for (int64_t us = at("2024-01-01T00:00:00Z"); us < at("2027-01-01T00:00:00Z");
+             us += INT64_C(7777777777)) {
+            for (enum time_unit unit = TIME_DAY; unit <= TIME_MONTH; unit++) {
+                const int64_t from_us = time_bucket_from(zone, unit, us);
+
+                assert_true(from_us <= us);
+                assert_int_equal(time_bucket_of(zone, unit, from_us),
+                                 time_bucket_of(zone, unit, us));
+                assert_true(time_bucket_of(zone, unit, from_us - 1) <
+                            time_bucket_of(zone, unit, us));
+            }
+        }
+        timezone_free(zone);
+    }
+    assert_int_equal(time_bucket_from(NULL, TIME_MONTH, at("2026-02-28T23:59:59Z")),
+                     at("2026-02-01T00:00:00Z"));
+}
+
 static void
 a_minute_of_an_hour_that_comes_twice_has_both_its_stretches_together(void **state)
 {
@@ -265,6 +295,7 @@ main(void)
         cmocka_unit_test(plain_ranges_are_cut_where_the_clock_turns),
         cmocka_unit_test(days_begin_at_local_midnight),
         cmocka_unit_test(an_hour_that_comes_twice_is_one_and_one_left_out_is_none),
+        cmocka_unit_test(a_bucket_begins_at_its_first_instant),
         cmocka_unit_test(a_minute_of_an_hour_that_comes_twice_has_both_its_stretches_together),
         cmocka_unit_test(every_instant_is_in_one_bucket_the_one_of_its_local_time),
         cmocka_unit_test(the_first_and_the_last_days_there_are_have_buckets_too),
