@@ -40,8 +40,8 @@ class Cors(runner.Drill):
             answer = self.preflight(client, "/events", APP)
             self.assertEqual(answer.status, 204)
             self.assertEqual(answer.header("access-control-allow-origin"), APP)
-            self.assertEqual(answer.header("access-control-allow-methods"), "POST, OPTIONS")
-            self.assertEqual(answer.header("allow"), "POST, OPTIONS")
+            self.assertEqual(answer.header("access-control-allow-methods"), "GET, HEAD, POST, OPTIONS")
+            self.assertEqual(answer.header("allow"), "GET, HEAD, POST, OPTIONS")
             allowed = {name.strip().lower() for name in answer.header("access-control-allow-headers").split(",")}
             self.assertLessEqual({"content-type", "idempotency-key", "x-request-id", "traceparent"}, allowed)
             self.assertEqual(answer.header("access-control-max-age"), "600")
