@@ -370,7 +370,7 @@ many_names_are_asked_for_as_a_whole(void **state)
     for (int i = 0; i < 300; i++) {
         char text[32];
         struct event event = event_number(1, text);
-        char name[16];
+        char name[24];
 
         (void)snprintf(name, sizeof(name), "name-%d", i);
         event.name = span_of(name);

@@ -173,7 +173,7 @@ static void
 assert_resumable(const char *text, enum split_format format, size_t elements)
 {
     struct import_place place[16];
-    char *found[16];
+    struct buffer found[16] = {BUFFER_EMPTY};
     uint64_t line[16];
     struct buffer problem = BUFFER_EMPTY;
     struct import_element element;
@@ -185,7 +185,7 @@ assert_resumable(const char *text, enum split_format format, size_t elements)
     place[0] = import_file_place(file);
     assert_int_equal(place[0].offset, 0);
     while (import_file_next(file, &element, &problem) == IMPORT_ELEMENT) {
-        found[count] = strndup(element.text.data, element.text.len);
+        buffer_append_span(&found[count], element.text);
         line[count++] = element.line;
         place[count] = import_file_place(file);
     }
@@ -194,7 +194,7 @@ assert_resumable(const char *text, enum split_format format, size_t elements)
         assert_int_equal(import_file_seek(file, &place[from], &problem), ERR_OK);
         for (size_t i = from; i < count; i++) {
             assert_int_equal(import_file_next(file, &element, &problem), IMPORT_ELEMENT);
-            assert_true(span_is(element.text, found[i]));
+            assert_true(span_equal(element.text, buffer_span(&found[i])));
             assert_int_equal(element.line, line[i]);
             assert_int_equal(import_file_place(file).offset, place[i + 1].offset);
         }
@@ -202,7 +202,7 @@ assert_resumable(const char *text, enum split_format format, size_t elements)
     }
     for (size_t i = 0; i < count; i++) {
         assert_true(i == 0 || line[i] > line[i - 1]);
-        free(found[i]);
+        buffer_free(&found[i]);
     }
     assert_int_equal(problem.len, 0);
     import_file_close(file);

@@ -138,7 +138,7 @@ memory_and_batches_agree_whenever_thresholds_change(void **state)
     assert_true(slice_covers(&folded, &memory));
     slice_clear(&memory);
     slice_clear(&folded);
-    slice_set_clear(&batch.delta);
+    batch_unfold(&batch);
     slices_free(slices);
     thresholds_free(config.rules.by_service);
 }
