@@ -367,7 +367,7 @@ roll_up(struct counts *counts, struct count_reader *reader, const struct todo *i
 {
     struct build build = {.counts = counts, .reader = reader, .item = item};
     struct count_key mark = count_key_todo(item->level, item->name, item->bucket_us);
-    struct node *all;
+    struct node *all = NULL;
     enum err err;
 
     reader->damaged = false;

@@ -247,7 +247,7 @@ requests_drop_oldest(struct requests *requests)
 {
     struct requests_fold *oldest = requests->pending;
 
-    ASSERT(oldest != NULL);
+    ASSERT(requests->pending_count > 0);
     requests->pending = oldest->next;
     requests->pending_count--;
     free_fold(oldest);

@@ -52,8 +52,10 @@ SHORT_DRILLS = {"KILL_ROUNDS": "3", "KILL_EVENTS": "5000", "POWER_ROUNDS": "2", 
                 "IMPORT_EVENTS": "3000", "IMPORT_KILLS": "3", "ALERT_HISTORIES": "15"}
 
 # Programs of a group that run at one time. Integration programs share a database server; drills
-# mostly wait, for timeouts and restarts, so there can be more of them than processors.
-AT_ONCE = {"unit": os.cpu_count() or 1, "fuzz": os.cpu_count() or 1, "integration": 1, "drills": 3}
+# mostly wait, for timeouts and restarts, so there can be more of them than processors; under a
+# sanitizer they also compute.
+AT_ONCE = {"unit": os.cpu_count() or 1, "fuzz": os.cpu_count() or 1, "integration": 1, "drills": 4}
+SANITIZED_DRILLS_AT_ONCE = 3
 
 SANITIZER_REPORT = re.compile(
     r"ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|FATAL: ThreadSanitizer"
@@ -379,7 +381,10 @@ class Runner:
                 self.failed(config, "integration", "the private MariaDB did not start")
                 return
             environment.update(variables)
-        pool = concurrent.futures.ThreadPoolExecutor(max_workers=AT_ONCE[group])
+        at_once = AT_ONCE[group]
+        if config in DEADLINE_FACTOR:
+            at_once = min(at_once, SANITIZED_DRILLS_AT_ONCE)
+        pool = concurrent.futures.ThreadPoolExecutor(max_workers=at_once)
         try:
             running = []
             for name, command in found:
