@@ -99,6 +99,7 @@ journal_scan_first(const struct journal_scan *scan, uint64_t seq, uint32_t parti
 {
     uint64_t lowest = UINT64_MAX;
 
+    ASSERT(partitions > 0);
     if (scan->after == NULL) {
         return seq;
     }

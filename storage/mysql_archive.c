@@ -21,6 +21,7 @@
 enum {
     SESSIONS = 8, /* more readers at once than threads of libuv's pool; a further one is refused */
     AWAY_US = 1000000,
+    SQL_BYTES_KEPT = 64 << 10,
 };
 
 struct snapshot {
@@ -79,7 +80,7 @@ give_place(struct snapshot *snapshot)
 {
     struct mysql_archive *archive = snapshot->archive;
 
-    buffer_clear(&snapshot->sql, 64 * 1024);
+    buffer_clear(&snapshot->sql, SQL_BYTES_KEPT);
     pthread_mutex_lock(&archive->lock);
     snapshot->in_use = false;
     pthread_mutex_unlock(&archive->lock);
@@ -374,7 +375,7 @@ next_name(struct snapshot *snapshot, struct span tenant, struct span *name,
         found.len = EVENT_NAME_MAX; /* none of ours: what follows it is still found */
     }
     *name = (struct span){found.data == NULL ? NULL : room, found.len};
-    if (found.len > 0) {
+    if (found.data != NULL) {
         memcpy(room, found.data, found.len);
     }
     mysql_free_result(result);

@@ -542,7 +542,7 @@ summarise_space(struct log_view *view, MDB_txn *txn, struct log_summary *out)
 static uint64_t
 count_client_ids(struct span frames)
 {
-    struct frame frame;
+    struct frame frame = {0, {NULL, 0}};
     struct event event;
     uint64_t seq;
     uint64_t count = 0;
@@ -557,7 +557,7 @@ count_client_ids(struct span frames)
 static enum err
 summarise_staged(const struct buffer *bytes, struct log_summary *out, struct buffer *problem)
 {
-    struct stage_content content;
+    struct stage_content content = {.frames = BUFFER_EMPTY};
     enum err err = parse_stage(bytes, &out->state, out->last_seq, &content, problem);
 
     if (err == ERR_OK && content.last_seq > out->last_seq) {
@@ -614,7 +614,7 @@ summarise(struct log_view *view, struct log_summary *out, struct buffer *problem
 enum err
 log_view_summary(struct log_view *view, struct log_summary *out, struct buffer *problem)
 {
-    struct log_summary summary;
+    struct log_summary summary = {0};
     struct buffer stage = BUFFER_EMPTY;
     enum err err;
 
