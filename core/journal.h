@@ -160,9 +160,10 @@ struct journal_ops {
 
     /*
      * Copies records of PARTITION after AFTER_SEQ into *OUT (cleared first) and ends its read
-     * before returning. ERR_NOT_FOUND: none durable yet. ERR_AGAIN: none can be read at this moment
-     * (a full log, a stop, too many readers), ask again later. ERR_CORRUPT: a checksum does not
-     * match; logged with its seq. Thread: that partition's replicator.
+     * before returning. May wait for the committer, two seconds at most and before it reads.
+     * ERR_NOT_FOUND: none durable yet. ERR_AGAIN: none can be read at this moment (a full log, a
+     * stop, too many readers), ask again later. ERR_CORRUPT: a checksum does not match; logged with
+     * its seq. Thread: that partition's replicator.
      */
     enum err (*read)(void *self, uint32_t partition, uint64_t after_seq,
                      const struct batch_limits *limits, struct batch *out);
@@ -171,7 +172,8 @@ struct journal_ops {
      * Gives FN records in order, none of them twice, and ends its read before returning. FN runs
      * inside of that read: it copies what it keeps, must not block nor call the journal; its first
      * error ends the scan and is returned. ERR_NOT_FOUND, nothing given: the first record wanted
-     * has been trimmed. ERR_AGAIN too many reads are open; ERR_IO. Any thread.
+     * has been trimmed. ERR_AGAIN as in read(); ERR_IO. Waits as read() does: any thread but the
+     * committer's and the HTTP loops'.
      */
     enum err (*scan)(void *self, const struct journal_scan *scan, journal_scan_fn *fn, void *arg,
                      struct journal_scanned *out);
