@@ -35,7 +35,7 @@ LDFLAGS_ALL := -pthread $(OPTIMISE_$(CONFIG)) $(LDFLAGS)
 LIBS := -llmdb -luv -lcjson -lmysqlclient -lssl -lcrypto -lcurl -lz -lm
 
 FOLDERS := core wal storage http cli
-SOURCES := $(sort $(wildcard $(FOLDERS:%=%/*.c)))
+SOURCES := $(sort $(wildcard $(FOLDERS:%=%/*.c) core/*/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 LLHTTP_OBJECTS := $(addprefix $(BUILD)/llhttp/,api.o http.o llhttp.o)
 # Everything but main(): what tests, fuzz targets and benchmarks link with.

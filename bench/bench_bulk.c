@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/base/clock.h"
+#include "core/base/log.h"
 #include "core/bulk.h"
-#include "core/clock.h"
-#include "core/log.h"
 #include "wal/wal.h"
 
 enum {

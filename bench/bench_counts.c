@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#include "core/clock.h"
-#include "core/counts.h"
-#include "core/log.h"
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/counts/counts.h"
 #include "wal/wal.h"
 
 enum {

@@ -14,10 +14,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "core/clock.h"
-#include "core/event.h"
-#include "core/log.h"
-#include "core/uuid.h"
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/base/uuid.h"
+#include "core/event/event.h"
 #include "wal/wal.h"
 
 enum {

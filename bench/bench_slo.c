@@ -13,9 +13,9 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "core/slo_gate.h"
-#include "core/slo_json.h"
-#include "core/slo_window.h"
+#include "core/slo/slo_gate.h"
+#include "core/slo/slo_json.h"
+#include "core/slo/slo_window.h"
 
 enum {
     DAY = 1440,

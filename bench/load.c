@@ -22,8 +22,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "core/base.h"
-#include "core/clock.h"
+#include "core/base/base.h"
+#include "core/base/clock.h"
 
 enum {
     CONNECTIONS_MAX = 10000,

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "core/log.h"
-#include "core/whole_file.h"
+#include "core/base/log.h"
+#include "core/base/whole_file.h"
 
 enum {
     SHARE = 20, /* of the time it judges at most one part in so many */

@@ -9,10 +9,10 @@
 #ifndef SLUICE_CLI_ALERT_JUDGE_H
 #define SLUICE_CLI_ALERT_JUDGE_H
 
-#include "core/alerts.h"
-#include "core/clock.h"
-#include "core/err.h"
-#include "core/notifier.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/slo/alerts.h"
+#include "core/slo/notifier.h"
 
 struct alert_judge;
 

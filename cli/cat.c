@@ -10,7 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/look.h"
-#include "core/timestamp.h"
+#include "core/base/timestamp.h"
 
 enum cat_flag {
     FLAG_FROM,

@@ -6,9 +6,9 @@
 
 #include <stdio.h>
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/err.h"
 
 struct flag {
     const char *name;     /* "--from" */

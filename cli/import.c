@@ -21,10 +21,10 @@
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/uploader.h"
-#include "core/clock.h"
-#include "core/json.h"
-#include "core/log.h"
-#include "core/uuid.h"
+#include "core/base/clock.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/base/uuid.h"
 
 enum import_flag {
     FLAG_URL,

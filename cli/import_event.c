@@ -1,7 +1,7 @@
 #include "cli/import_event.h"
 
-#include "core/clock.h"
-#include "core/json.h"
+#include "core/base/clock.h"
+#include "core/base/json.h"
 
 enum {
     SCRATCH_KEEP_MAX = 1 << 20

@@ -8,8 +8,8 @@
 #ifndef SLUICE_CLI_IMPORT_EVENT_H
 #define SLUICE_CLI_IMPORT_EVENT_H
 
-#include "core/buffer.h"
-#include "core/decode.h"
+#include "core/base/buffer.h"
+#include "core/event/decode.h"
 
 /*
  * Appends TEXT and a line end to OUT. ERR_INVALID: it is no event, *ERROR says why; ERR_NO_MEMORY.

@@ -8,11 +8,11 @@
 #ifndef SLUICE_CLI_IMPORT_FILE_H
 #define SLUICE_CLI_IMPORT_FILE_H
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/err.h"
-#include "core/sha256.h"
-#include "core/split.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/err.h"
+#include "core/base/sha256.h"
+#include "core/event/split.h"
 
 /* Between two elements. Zeros are the file's beginning. */
 struct import_place {

@@ -10,9 +10,9 @@
 #define SLUICE_CLI_IMPORT_REJECTS_H
 
 #include "cli/progress.h"
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/err.h"
 
 struct import_rejects {
     struct progress *progress; /* stderr's */

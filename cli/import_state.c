@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "core/json.h"
+#include "core/base/json.h"
 
 enum {
     STATE_VERSION = 1,

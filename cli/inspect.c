@@ -6,9 +6,9 @@
 
 #include "cli/commands.h"
 #include "cli/look.h"
-#include "core/clock.h"
-#include "core/timestamp.h"
-#include "core/uuid.h"
+#include "core/base/clock.h"
+#include "core/base/timestamp.h"
+#include "core/base/uuid.h"
 
 enum inspect_flag {
     FLAG_FORMAT

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
-#include "core/log.h"
+#include "core/base/log.h"
 
 /* What a damaged page may end a process with. */
 static const int FAULTS[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};

@@ -6,7 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
-#include "core/base.h"
+#include "core/base/base.h"
 
 struct command {
     const char *name;

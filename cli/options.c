@@ -7,8 +7,8 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "core/base/log.h"
 #include "core/journal.h"
-#include "core/log.h"
 #include "http/cors.h"
 
 enum option_type {

@@ -11,10 +11,10 @@
 #include <stdio.h>
 
 #include "cli/webhook.h"
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/clock.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
 #include "core/tenants.h"
 #include "http/tls.h"
 #include "storage/mysql_config.h"

@@ -7,7 +7,7 @@
 #ifndef SLUICE_CLI_PROGRESS_H
 #define SLUICE_CLI_PROGRESS_H
 
-#include "core/base.h"
+#include "core/base/base.h"
 
 struct progress {
     const char *command; /* begins each line */

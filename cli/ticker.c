@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 #include "storage/mysql_history.h"
 #include "storage/mysql_requests.h"
 #include "storage/mysql_windows.h"

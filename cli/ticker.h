@@ -8,13 +8,13 @@
 #ifndef SLUICE_CLI_TICKER_H
 #define SLUICE_CLI_TICKER_H
 
-#include "core/base.h"
-#include "core/clock.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
 #include "core/journal.h"
-#include "core/objectives.h"
-#include "core/requests.h"
-#include "core/slices.h"
+#include "core/slo/objectives.h"
+#include "core/slo/requests.h"
+#include "core/slo/slices.h"
 #include "storage/mysql_config.h"
 
 struct ticker;

@@ -6,9 +6,9 @@
 #include <time.h>
 
 #include "cli/commands.h"
-#include "core/clock.h"
-#include "core/json.h"
-#include "core/uuid.h"
+#include "core/base/clock.h"
+#include "core/base/json.h"
+#include "core/base/uuid.h"
 
 enum {
     CONNECT_TIMEOUT_MS = 10000,

@@ -7,9 +7,9 @@
 #ifndef SLUICE_CLI_UPLOADER_H
 #define SLUICE_CLI_UPLOADER_H
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/err.h"
 
 struct uploader;
 

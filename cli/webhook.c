@@ -8,8 +8,8 @@
 #include <time.h>
 
 #include "cli/webhook_body.h"
-#include "core/log.h"
-#include "core/uuid.h"
+#include "core/base/log.h"
+#include "core/base/uuid.h"
 
 enum {
     BATCH_MAX = 64,             /* notices in one post to Alertmanager */

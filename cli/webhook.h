@@ -13,11 +13,11 @@
 #ifndef SLUICE_CLI_WEBHOOK_H
 #define SLUICE_CLI_WEBHOOK_H
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/clock.h"
-#include "core/err.h"
-#include "core/notifier.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/slo/notifier.h"
 
 enum webhook_format {
     WEBHOOK_AUTO, /* by the URL's path: /api/v2/alerts is Alertmanager's */

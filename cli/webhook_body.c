@@ -1,7 +1,7 @@
 #include "cli/webhook_body.h"
 
-#include "core/objective.h"
-#include "core/timestamp.h"
+#include "core/base/timestamp.h"
+#include "core/slo/objective.h"
 
 #define ALERT_NAME "SluiceSloBurnRate"
 

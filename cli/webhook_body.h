@@ -4,9 +4,9 @@
 #ifndef SLUICE_CLI_WEBHOOK_BODY_H
 #define SLUICE_CLI_WEBHOOK_BODY_H
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/notifier.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/slo/notifier.h"
 
 /*
  * Appends COUNT notices as Alertmanager's postableAlerts. One that fires ends at NOW_US + 4 x

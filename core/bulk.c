@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/json.h"
+#include "core/base/json.h"
 
 enum {
     SCRATCH_KEEP_MAX = 256 * 1024,

@@ -8,9 +8,9 @@
 #ifndef SLUICE_CORE_BULK_H
 #define SLUICE_CORE_BULK_H
 
-#include "core/decode.h"
+#include "core/event/decode.h"
+#include "core/event/split.h"
 #include "core/journal.h"
-#include "core/split.h"
 
 struct bulk_config {
     enum split_format format;

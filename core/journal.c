@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
-#include "core/count_cell.h"
-#include "core/thresholds.h"
+#include "core/counts/count_cell.h"
+#include "core/slo/thresholds.h"
 
 uint64_t
 journal_partition_count(uint64_t seq, uint32_t partition, uint32_t partitions)

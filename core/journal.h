@@ -13,13 +13,13 @@
 #ifndef SLUICE_CORE_JOURNAL_H
 #define SLUICE_CORE_JOURNAL_H
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/count_store.h"
-#include "core/err.h"
-#include "core/event.h"
-#include "core/metrics.h"
-#include "core/slice.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/err.h"
+#include "core/base/metrics.h"
+#include "core/counts/count_store.h"
+#include "core/event/event.h"
+#include "core/slo/slice.h"
 
 enum {
     JOURNAL_STRIPE = 1024,

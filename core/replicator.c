@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 
 enum {
     RANGES_MAX = 64,       /* halving N events leaves at most log2(N) + 1 ranges waiting */

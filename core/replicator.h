@@ -25,13 +25,13 @@
 #ifndef SLUICE_CORE_REPLICATOR_H
 #define SLUICE_CORE_REPLICATOR_H
 
-#include "core/base.h"
-#include "core/clock.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/base/metrics.h"
 #include "core/journal.h"
-#include "core/metrics.h"
 #include "core/sink.h"
-#include "core/slices.h"
+#include "core/slo/slices.h"
 
 #define REPLICATOR_STATES(X)                                                                       \
     X(REPLICATOR_CONNECTING, "connecting")                                                         \

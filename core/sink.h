@@ -8,8 +8,8 @@
 #ifndef SLUICE_CORE_SINK_H
 #define SLUICE_CORE_SINK_H
 
-#include "core/base.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/err.h"
 #include "core/journal.h"
 
 enum sink_result {

@@ -17,8 +17,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "core/event.h"
-#include "core/sha256.h"
+#include "core/base/sha256.h"
+#include "core/event/event.h"
 
 enum {
     FILE_BYTES_FIRST = 64 << 10,

@@ -17,11 +17,11 @@
 #ifndef SLUICE_CORE_TENANTS_H
 #define SLUICE_CORE_TENANTS_H
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/clock.h"
-#include "core/err.h"
-#include "core/token_bucket.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/base/token_bucket.h"
 
 enum {
     TENANTS_READERS_MAX = 64,

@@ -7,8 +7,8 @@
  */
 #include <stdlib.h>
 
+#include "core/base/crc32c.h"
 #include "core/bulk.h"
-#include "core/crc32c.h"
 #include "fuzz/fuzz.h"
 
 enum {

@@ -10,7 +10,7 @@
  */
 #include <stdlib.h>
 
-#include "core/count_cell.h"
+#include "core/counts/count_cell.h"
 #include "fuzz/fuzz.h"
 
 static void

@@ -9,9 +9,9 @@
  */
 #include <math.h>
 
-#include "core/decode.h"
-#include "core/json.h"
-#include "core/timestamp.h"
+#include "core/base/json.h"
+#include "core/base/timestamp.h"
+#include "core/event/decode.h"
 #include "fuzz/fuzz.h"
 
 static const int64_t now_us = INT64_C(1790000000000000);

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "core/json.h"
+#include "core/base/json.h"
 #include "fuzz/fuzz.h"
 
 enum {

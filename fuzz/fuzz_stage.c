@@ -9,8 +9,8 @@
  */
 #include <stdlib.h>
 
-#include "core/bytes.h"
-#include "core/crc32c.h"
+#include "core/base/bytes.h"
+#include "core/base/crc32c.h"
 #include "fuzz/fuzz.h"
 #include "wal/format.h"
 #include "wal/stage.h"

@@ -2,8 +2,8 @@
  * Any bytes as a TZif file. What is taken must answer for every instant there is: with an offset
  * that holds until the moment it says, and with buckets that leave nothing out.
  */
-#include "core/time_buckets.h"
-#include "core/timestamp.h"
+#include "core/base/time_buckets.h"
+#include "core/base/timestamp.h"
 #include "fuzz/fuzz.h"
 
 static const int64_t second_us = INT64_C(1000000);

@@ -8,8 +8,8 @@
 #ifndef SLUICE_HTTP_CORS_H
 #define SLUICE_HTTP_CORS_H
 
-#include "core/base.h"
-#include "core/buffer.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
 
 /* What a preflight is told beside its origin; a printf() format that takes the methods. */
 #define CORS_PREFLIGHT                                                                             \

@@ -4,7 +4,7 @@
  * All but the choice of the line is done on the pool's thread: parameters, the zone's file, the
  * sums. What needs single users may wait for the database and keeps to the line for that.
  */
-#include "core/count_answer.h"
+#include "core/query/count_answer.h"
 #include "http/internal.h"
 
 bool

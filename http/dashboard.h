@@ -4,7 +4,7 @@
 #ifndef SLUICE_HTTP_DASHBOARD_H
 #define SLUICE_HTTP_DASHBOARD_H
 
-#include "core/base.h"
+#include "core/base/base.h"
 
 enum dashboard_file {
     DASHBOARD_PAGE,

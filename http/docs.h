@@ -6,7 +6,7 @@
 #ifndef SLUICE_HTTP_DOCS_H
 #define SLUICE_HTTP_DOCS_H
 
-#include "core/base.h"
+#include "core/base/base.h"
 
 enum docs_file {
     DOCS_PAGE,

@@ -5,7 +5,7 @@
 #ifndef SLUICE_HTTP_EMBED_H
 #define SLUICE_HTTP_EMBED_H
 
-#include "core/base.h"
+#include "core/base/base.h"
 
 /* Makes EMBEDDED(name) of the file at PATH; NAME is unique in the program. */
 #define EMBED(name, path)                                                                          \

@@ -2,9 +2,9 @@
  * GET /events: a page of raw events. The question is read twice from the request's head: on the
  * loop, to refuse what is wrong with it, and on the pool's thread that answers it.
  */
-#include "core/archive_json.h"
-#include "core/json.h"
-#include "core/time_range.h"
+#include "core/base/json.h"
+#include "core/base/time_range.h"
+#include "core/query/archive_json.h"
 #include "http/internal.h"
 
 enum {

@@ -7,8 +7,8 @@
 #ifndef SLUICE_HTTP_INFLATE_H
 #define SLUICE_HTTP_INFLATE_H
 
-#include "core/base.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/err.h"
 #include "http/problem.h"
 
 struct inflater;

@@ -18,10 +18,10 @@
 
 #include <uv.h>
 
+#include "core/base/metrics.h"
 #include "core/bulk.h"
-#include "core/decode.h"
+#include "core/event/decode.h"
 #include "core/journal.h"
-#include "core/metrics.h"
 #include "core/tenants.h"
 #include "http/inflate.h"
 #include "http/openapi.h"

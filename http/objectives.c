@@ -4,12 +4,12 @@
  * Reading answers from what is in force. Writing waits for the database on a line of its own, and
  * is refused at once while the database is known to be away.
  */
-#include "core/objectives.h"
+#include "core/slo/objectives.h"
 
 #include <stdio.h>
 
-#include "core/timestamp.h"
-#include "core/uuid.h"
+#include "core/base/timestamp.h"
+#include "core/base/uuid.h"
 #include "http/internal.h"
 
 static struct objectives *

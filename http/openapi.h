@@ -9,9 +9,9 @@
 #ifndef SLUICE_HTTP_OPENAPI_H
 #define SLUICE_HTTP_OPENAPI_H
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/err.h"
 
 enum openapi_form {
     OPENAPI_JSON,

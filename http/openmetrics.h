@@ -4,8 +4,8 @@
 #ifndef SLUICE_HTTP_OPENMETRICS_H
 #define SLUICE_HTTP_OPENMETRICS_H
 
-#include "core/base.h"
-#include "core/buffer.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
 
 #define OPENMETRICS_TYPE "application/openmetrics-text; version=1.0.0; charset=utf-8"
 

@@ -8,9 +8,9 @@
 #ifndef SLUICE_HTTP_PROBLEM_H
 #define SLUICE_HTTP_PROBLEM_H
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/err.h"
 
 /* name, status, code, Retry-After in seconds (0: none), title, default message */
 #define PROBLEM_LIST(X)                                                                            \

@@ -16,8 +16,8 @@
 #include <llhttp.h>
 #include <stdatomic.h>
 
-#include "core/base.h"
-#include "core/buffer.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
 #include "http/problem.h"
 
 #if !LLHTTP_STRICT_MODE

@@ -8,8 +8,8 @@
 #ifndef SLUICE_HTTP_ROUTE_H
 #define SLUICE_HTTP_ROUTE_H
 
-#include "core/base.h"
-#include "core/decode.h"
+#include "core/base/base.h"
+#include "core/event/decode.h"
 #include "http/request.h"
 
 struct exchange;

@@ -4,12 +4,12 @@
  * Figures come from memory alone, so they are there with the database up or down; the history of
  * windows is the database's, and memory's while that is away.
  */
-#include "core/alerts_json.h"
-#include "core/json.h"
-#include "core/slo_gate.h"
-#include "core/slo_json.h"
-#include "core/slo_window.h"
-#include "core/timestamp.h"
+#include "core/base/json.h"
+#include "core/base/timestamp.h"
+#include "core/slo/alerts_json.h"
+#include "core/slo/slo_gate.h"
+#include "core/slo/slo_json.h"
+#include "core/slo/slo_window.h"
 #include "http/internal.h"
 
 /* Answers with a refusal the head alone leads to. */

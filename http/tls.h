@@ -17,9 +17,9 @@
 #ifndef SLUICE_HTTP_TLS_H
 #define SLUICE_HTTP_TLS_H
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/err.h"
 
 enum {
     TLS_RECORD_BYTES_MAX = 17 * 1024, /* of an incomplete record, and more than its content */

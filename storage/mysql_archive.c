@@ -13,8 +13,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "core/clock.h"
-#include "core/timestamp.h"
+#include "core/base/clock.h"
+#include "core/base/timestamp.h"
 #include "storage/mysql_connect.h"
 #include "storage/mysql_errors.h"
 

@@ -10,7 +10,7 @@
 #ifndef SLUICE_STORAGE_MYSQL_ARCHIVE_H
 #define SLUICE_STORAGE_MYSQL_ARCHIVE_H
 
-#include "core/archive_store.h"
+#include "core/query/archive_store.h"
 #include "storage/mysql_config.h"
 
 /* Connects to nothing yet. CONFIG's strings are borrowed for the store's life. ERR_NO_MEMORY. */

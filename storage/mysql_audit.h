@@ -10,8 +10,8 @@
 #ifndef SLUICE_STORAGE_MYSQL_AUDIT_H
 #define SLUICE_STORAGE_MYSQL_AUDIT_H
 
-#include "core/base.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/err.h"
 #include "core/journal.h"
 #include "storage/mysql_config.h"
 

@@ -15,9 +15,9 @@
 
 #include <mysql/mysql.h>
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/err.h"
 #include "storage/mysql_config.h"
 
 /* The text a LOAD DATA LOCAL reads, made piece by piece while the server takes it. */

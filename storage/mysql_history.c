@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "core/bytes.h"
+#include "core/base/bytes.h"
 #include "storage/mysql_connect.h"
 #include "storage/mysql_errors.h"
 

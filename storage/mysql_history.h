@@ -9,10 +9,10 @@
 #ifndef SLUICE_STORAGE_MYSQL_HISTORY_H
 #define SLUICE_STORAGE_MYSQL_HISTORY_H
 
-#include "core/base.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/err.h"
 #include "core/journal.h"
-#include "core/slice.h"
+#include "core/slo/slice.h"
 #include "storage/mysql_config.h"
 
 struct mysql_history;

@@ -8,9 +8,9 @@
 #ifndef SLUICE_STORAGE_MYSQL_OBJECTIVES_H
 #define SLUICE_STORAGE_MYSQL_OBJECTIVES_H
 
-#include "core/err.h"
+#include "core/base/err.h"
 #include "core/journal.h"
-#include "core/objectives.h"
+#include "core/slo/objectives.h"
 #include "storage/mysql_config.h"
 
 struct mysql_objectives;

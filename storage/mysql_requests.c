@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
-#include "core/bytes.h"
-#include "core/log.h"
+#include "core/base/bytes.h"
+#include "core/base/log.h"
 #include "storage/mysql_connect.h"
 #include "storage/mysql_errors.h"
 

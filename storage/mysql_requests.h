@@ -7,9 +7,9 @@
 #ifndef SLUICE_STORAGE_MYSQL_REQUESTS_H
 #define SLUICE_STORAGE_MYSQL_REQUESTS_H
 
-#include "core/err.h"
+#include "core/base/err.h"
 #include "core/journal.h"
-#include "core/requests.h"
+#include "core/slo/requests.h"
 #include "storage/mysql_config.h"
 
 struct mysql_requests;

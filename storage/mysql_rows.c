@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "core/uuid.h"
+#include "core/base/uuid.h"
 
 /* Times DATETIME cannot hold are stored at its edge, and exactly in occurred_at_us beside it. */
 static int64_t

@@ -8,7 +8,7 @@
 #define SLUICE_STORAGE_MYSQL_ROWS_H
 
 #include "core/journal.h"
-#include "core/slice.h"
+#include "core/slo/slice.h"
 #include "storage/mysql_connect.h"
 
 /* The columns of events between node_id and dedupe_key. */

@@ -17,7 +17,7 @@
 
 #include <stdio.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 #include "storage/mysql_errors.h"
 
 #define TABLE_OPTIONS ") ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"

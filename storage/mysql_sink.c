@@ -13,8 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/log.h"
-#include "core/uuid.h"
+#include "core/base/log.h"
+#include "core/base/uuid.h"
 #include "storage/mysql_connect.h"
 #include "storage/mysql_errors.h"
 #include "storage/mysql_rows.h"

@@ -11,12 +11,12 @@
 #ifndef SLUICE_STORAGE_MYSQL_SINK_H
 #define SLUICE_STORAGE_MYSQL_SINK_H
 
-#include "core/base.h"
-#include "core/clock.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
 #include "core/journal.h"
 #include "core/sink.h"
-#include "core/slice.h"
+#include "core/slo/slice.h"
 #include "storage/mysql_config.h"
 
 /*

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/log.h"
-#include "core/timestamp.h"
+#include "core/base/log.h"
+#include "core/base/timestamp.h"
 #include "storage/mysql_connect.h"
 #include "storage/mysql_errors.h"
 

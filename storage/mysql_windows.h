@@ -11,9 +11,9 @@
 #ifndef SLUICE_STORAGE_MYSQL_WINDOWS_H
 #define SLUICE_STORAGE_MYSQL_WINDOWS_H
 
-#include "core/err.h"
-#include "core/objective_set.h"
-#include "core/slo_window.h"
+#include "core/base/err.h"
+#include "core/slo/objective_set.h"
+#include "core/slo/slo_window.h"
 #include "storage/mysql_config.h"
 
 /* ---- writing: one thread ---- */

@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 #include "wal/wal_internal.h"
 
 enum {

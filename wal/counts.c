@@ -1,10 +1,10 @@
 /*
- * counts.c - the port of core/count_store.h on a database of the log: short snapshots, and changes
- * that the committer writes.
+ * counts.c - the port of core/counts/count_store.h on a database of the log: short snapshots, and
+ * changes that the committer writes.
  */
 #include <stdlib.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 #include "wal/wal_internal.h"
 
 /* ---- reading ---- */

@@ -1,7 +1,7 @@
 #include "wal/format.h"
 
-#include "core/bytes.h"
-#include "core/crc32c.h"
+#include "core/base/bytes.h"
+#include "core/base/crc32c.h"
 
 void
 frame_append(struct buffer *block, uint64_t seq, struct span body)

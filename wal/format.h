@@ -11,7 +11,7 @@
  *            8  u64  seq
  *            16 u32  length of the body
  *            20 u8   frame version = 1
- *            21 u8   kind = 1 (event, core/event_codec.c)
+ *            21 u8   kind = 1 (event, core/event/event_codec.c)
  *            22 u16  zero
  *            24      body
  *
@@ -38,9 +38,10 @@
  * (event_key).
  *
  *   value    0  u32  CRC32C of the key and bytes 4..end
- *            4  u8   length of tenant, tenant, u8 length of service, service, slice (core/slice.c)
+ *            4  u8   length of tenant, tenant, u8 length of service, service, slice
+ * (core/slo/slice.c)
  *
- * Database "counts": the history of counts (core/count_cell.h draws its keys and values).
+ * Database "counts": the history of counts (core/counts/count_cell.h draws its keys and values).
  *
  *   value    0  u32  CRC32C of the key and bytes 4..end
  *            4       what core wrote
@@ -60,13 +61,13 @@
 #ifndef SLUICE_WAL_FORMAT_H
 #define SLUICE_WAL_FORMAT_H
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/count_store.h"
-#include "core/err.h"
-#include "core/event.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/err.h"
+#include "core/counts/count_store.h"
+#include "core/event/event.h"
 #include "core/journal.h"
-#include "core/slice.h"
+#include "core/slo/slice.h"
 
 enum {
     FORMAT_VERSION = 1,

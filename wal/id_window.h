@@ -8,8 +8,8 @@
 #ifndef SLUICE_WAL_ID_WINDOW_H
 #define SLUICE_WAL_ID_WINDOW_H
 
-#include "core/base.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/err.h"
 #include "wal/format.h"
 
 struct id_window;

@@ -17,10 +17,10 @@
 #ifndef SLUICE_WAL_INSPECT_H
 #define SLUICE_WAL_INSPECT_H
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/err.h"
-#include "core/event.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/err.h"
+#include "core/event/event.h"
 #include "wal/format.h"
 
 struct log_view;

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 #include "wal/wal_internal.h"
 
 /* ---- reads in progress, for the age of the oldest ---- */

@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/bytes.h"
-#include "core/crc32c.h"
-#include "core/log.h"
+#include "core/base/bytes.h"
+#include "core/base/crc32c.h"
+#include "core/base/log.h"
 #include "wal/format.h"
 
 enum {

@@ -27,9 +27,9 @@
 #ifndef SLUICE_WAL_STAGE_H
 #define SLUICE_WAL_STAGE_H
 
-#include "core/base.h"
-#include "core/buffer.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/buffer.h"
+#include "core/base/err.h"
 #include "core/journal.h"
 
 enum {

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <sys/statvfs.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 #include "wal/wal_internal.h"
 
 enum {

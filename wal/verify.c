@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "core/bytes.h"
+#include "core/base/bytes.h"
 
 enum {
     INSTANCE_SIZE = 16,

@@ -13,8 +13,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "core/log.h"
-#include "core/uuid.h"
+#include "core/base/log.h"
+#include "core/base/uuid.h"
 #include "wal/wal_internal.h"
 
 enum {

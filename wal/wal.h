@@ -12,10 +12,10 @@
 #ifndef SLUICE_WAL_WAL_H
 #define SLUICE_WAL_WAL_H
 
-#include "core/base.h"
-#include "core/clock.h"
-#include "core/count_store.h"
-#include "core/err.h"
+#include "core/base/base.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/counts/count_store.h"
 #include "core/journal.h"
 
 struct wal;

@@ -5,12 +5,12 @@ cd "$(dirname "$0")/../.."
 
 broken=0
 
-# refuse REASON PATTERN FOLDER...: no file in the folders may include what matches PATTERN.
+# refuse REASON PATTERN PLACE...: no file in these folders, or among these files, may include what matches PATTERN.
 refuse() {
     local reason=$1 pattern=$2 folder folders=()
     shift 2
     for folder in "$@"; do
-        [ ! -d "$folder" ] || folders+=("$folder")
+        [ ! -e "$folder" ] || folders+=("$folder")
     done
     [ "${#folders[@]}" -gt 0 ] || return 0
     if grep -rnE --include='*.[ch]' "^[[:space:]]*#[[:space:]]*include[[:space:]]*$pattern" \
@@ -20,6 +20,11 @@ refuse() {
     fi
 }
 
+refuse "core/base includes only core/base" '"core/(event|counts|slo|query|[^/]*\.h)' core/base
+refuse "core/event includes only core/base" '"core/(counts|slo|query|[^/]*\.h)' core/event
+refuse "core/counts includes only core/event and core/base" '"core/(slo|query|[^/]*\.h)' core/counts
+refuse "core/slo includes only core/event and core/base" '"core/(counts|query|[^/]*\.h)' core/slo
+refuse "only answers include core/query" '"core/query/' core/*.[ch]
 refuse "core includes only core" '"(wal|storage|http|cli)/' core
 refuse "wal includes only wal and core" '"(storage|http|cli)/' wal
 refuse "storage includes only storage and core" '"(wal|http|cli)/' storage

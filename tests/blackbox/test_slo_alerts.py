@@ -68,7 +68,7 @@ class SloAlerts(runner.Drill):
         )
 
     def wait_stored(self, server, service, objective, status=b"\x02"):
-        """Until alerts.state says so of the page (2: firing); the layout is drawn in core/alerts_codec.c."""
+        """Until alerts.state says so of the page (2: firing); the layout is drawn in core/slo/alerts_codec.c."""
         path = os.path.join(server.wal_dir, "alerts.state")
         names = "default%s%s" % (service, objective)
 

@@ -7,7 +7,7 @@
 #ifndef SLUICE_TESTS_FAKES_FAKE_ARCHIVE_STORE_H
 #define SLUICE_TESTS_FAKES_FAKE_ARCHIVE_STORE_H
 
-#include "core/archive_store.h"
+#include "core/query/archive_store.h"
 
 struct fake_archive_store;
 

@@ -3,7 +3,7 @@
  */
 #include "tests/fakes/fake_clock.h"
 
-#include "core/base.h"
+#include "core/base/base.h"
 
 static int64_t
 fake_wall_us(void *self)

@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-#include "core/clock.h"
+#include "core/base/clock.h"
 
 struct fake_clock {
     struct clock port; /* give &fake.port to what is tested */

@@ -5,7 +5,7 @@
 #ifndef SLUICE_TESTS_FAKES_FAKE_COUNT_STORE_H
 #define SLUICE_TESTS_FAKES_FAKE_COUNT_STORE_H
 
-#include "core/count_store.h"
+#include "core/counts/count_store.h"
 
 struct fake_count_store;
 

@@ -8,7 +8,7 @@
 #ifndef SLUICE_TESTS_FAKES_FAKE_HISTORY_H
 #define SLUICE_TESTS_FAKES_FAKE_HISTORY_H
 
-#include "core/slice.h"
+#include "core/slo/slice.h"
 
 struct fake_history_entry {
     char *tenant;

@@ -6,7 +6,7 @@
 #ifndef SLUICE_TESTS_FAKES_FAKE_NOTIFIER_H
 #define SLUICE_TESTS_FAKES_FAKE_NOTIFIER_H
 
-#include "core/notifier.h"
+#include "core/slo/notifier.h"
 
 enum {
     FAKE_NOTICES_MAX = 1024

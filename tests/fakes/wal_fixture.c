@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/crc32c.h"
+#include "core/base/crc32c.h"
 
 enum {
     SERVICES = 3

@@ -9,8 +9,8 @@
 
 #include <pthread.h>
 
-#include "core/event.h"
-#include "core/log.h"
+#include "core/base/log.h"
+#include "core/event/event.h"
 #include "storage/mysql_sink.h"
 #include "tests/integration/test_db.h"
 

@@ -22,7 +22,7 @@
 
 #include <cmocka.h>
 
-#include "core/base.h"
+#include "core/base/base.h"
 #include "storage/mysql_connect.h"
 
 struct test_db {

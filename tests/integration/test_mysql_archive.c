@@ -3,7 +3,7 @@
  */
 #include <signal.h>
 
-#include "core/timestamp.h"
+#include "core/base/timestamp.h"
 #include "storage/mysql_archive.h"
 #include "tests/integration/sink_fixture.h"
 

@@ -4,7 +4,7 @@
 #include <signal.h>
 
 #include "cli/ticker.h"
-#include "core/slices.h"
+#include "core/slo/slices.h"
 #include "tests/integration/sink_fixture.h"
 
 static struct test_db shared_db; /* set up once, read by every test */

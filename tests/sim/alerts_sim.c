@@ -14,8 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/alerts.h"
-#include "core/log.h"
+#include "core/base/log.h"
+#include "core/slo/alerts.h"
 
 #define MINUTE_US INT64_C(60000000)
 

@@ -15,7 +15,7 @@
 
 #include <stdlib.h>
 
-#include "core/split.h"
+#include "core/event/split.h"
 
 enum {
     SPLIT_CASE_MAX = 100 /* bytes of an element */

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "core/alert.h"
+#include "core/slo/alert.h"
 
 enum {
     HOUR = 60,

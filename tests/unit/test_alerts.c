@@ -9,11 +9,11 @@
 #include <cjson/cJSON.h>
 #include <cmocka.h>
 
-#include "core/alerts.h"
-#include "core/alerts_json.h"
-#include "core/bytes.h"
-#include "core/crc32c.h"
-#include "core/log.h"
+#include "core/base/bytes.h"
+#include "core/base/crc32c.h"
+#include "core/base/log.h"
+#include "core/slo/alerts.h"
+#include "core/slo/alerts_json.h"
 #include "tests/fakes/fake_notifier.h"
 #include "tests/unit/failing_alloc.h"
 

@@ -1,5 +1,5 @@
 /* Raw events out of two places that move under the reader; pages, cursors, every error's path. */
-#include "core/archive.h"
+#include "core/query/archive.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include "core/archive_json.h"
-#include "core/log.h"
-#include "core/timestamp.h"
+#include "core/base/log.h"
+#include "core/base/timestamp.h"
+#include "core/query/archive_json.h"
 #include "tests/fakes/fake_archive_store.h"
 #include "tests/fakes/fake_journal.h"
 

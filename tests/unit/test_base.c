@@ -12,16 +12,16 @@
 
 #include <cmocka.h>
 
-#include "core/buffer.h"
-#include "core/bytes.h"
-#include "core/clock.h"
-#include "core/crc32c.h"
-#include "core/err.h"
-#include "core/event.h"
+#include "core/base/buffer.h"
+#include "core/base/bytes.h"
+#include "core/base/clock.h"
+#include "core/base/crc32c.h"
+#include "core/base/err.h"
+#include "core/base/log.h"
+#include "core/base/metrics.h"
+#include "core/base/uuid.h"
+#include "core/event/event.h"
 #include "core/journal.h"
-#include "core/log.h"
-#include "core/metrics.h"
-#include "core/uuid.h"
 
 static void
 assert_text(struct buffer *buffer, const char *expected)

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "core/count_answer.h"
-#include "core/count_groups.h"
+#include "core/query/count_answer.h"
+#include "core/query/count_groups.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_count_store.h"
 #include "tests/fakes/fake_journal.h"

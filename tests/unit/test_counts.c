@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "core/count_cell.h"
-#include "core/counts.h"
+#include "core/counts/count_cell.h"
+#include "core/counts/counts.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_count_store.h"
 

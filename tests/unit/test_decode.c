@@ -1,5 +1,5 @@
 /* Request bodies of all four shapes into one event: what is taken, kept and refused. */
-#include "core/decode.h"
+#include "core/event/decode.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include "core/crc32c.h"
-#include "core/json.h"
-#include "core/timestamp.h"
+#include "core/base/crc32c.h"
+#include "core/base/json.h"
+#include "core/base/timestamp.h"
 
 static const int64_t now_us = INT64_C(1790000000123456); /* 2026-09-21 */
 

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "core/histogram.h"
+#include "core/base/histogram.h"
 
 static void
 every_bound_belongs_to_the_bucket_below_it(void **state)

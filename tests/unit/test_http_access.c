@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 #include "http/internal.h"
 #include "http/server.h"
 #include "tests/fakes/fake_clock.h"

@@ -17,9 +17,9 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#include "core/log.h"
-#include "core/slices.h"
-#include "core/token_bucket.h"
+#include "core/base/log.h"
+#include "core/base/token_bucket.h"
+#include "core/slo/slices.h"
 #include "http/server.h"
 #include "tests/fakes/fake_journal.h"
 

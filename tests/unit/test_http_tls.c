@@ -18,8 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/log.h"
-#include "core/slices.h"
+#include "core/base/log.h"
+#include "core/slo/slices.h"
 #include "http/server.h"
 #include "http/tls.h"
 #include "tests/fakes/fake_journal.h"

@@ -17,8 +17,8 @@
 
 #include <cmocka.h>
 
-#include "core/bytes.h"
-#include "core/log.h"
+#include "core/base/bytes.h"
+#include "core/base/log.h"
 #include "wal/verify.h"
 #include "wal/wal.h"
 

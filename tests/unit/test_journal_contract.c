@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_journal.h"
 #include "wal/wal.h"

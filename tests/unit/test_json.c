@@ -1,5 +1,5 @@
 /* The strict scan: what it takes, what it refuses and where, and cJSON as a second opinion. */
-#include "core/json.h"
+#include "core/base/json.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "core/buffer.h"
+#include "core/base/buffer.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "core/base.h"
+#include "core/base/base.h"
 #include "storage/mysql_errors.h"
 
 static void

@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
-#include "core/log.h"
-#include "core/objective_file.h"
-#include "core/objectives.h"
+#include "core/base/log.h"
+#include "core/slo/objective_file.h"
+#include "core/slo/objectives.h"
 #include "tests/fakes/fake_clock.h"
 
 #define NOW_US INT64_C(1780000000000000)

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "cli/options.h"
-#include "core/log.h"
+#include "core/base/log.h"
 
 static struct options options;
 static struct buffer problem;

@@ -6,7 +6,7 @@
  * w->config says by then. The threads are tested last, with nothing decided by timing: a hang ends
  * in SIGALRM.
  */
-#include "core/count_cell.h"
+#include "core/counts/count_cell.h"
 #include "core/replicator.h"
 
 #include <fcntl.h>
@@ -22,7 +22,7 @@
 
 #include <cmocka.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_journal.h"
 #include "tests/fakes/fake_sink.h"

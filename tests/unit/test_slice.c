@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "core/histogram.h"
-#include "core/slice.h"
+#include "core/base/histogram.h"
+#include "core/slo/slice.h"
 #include "tests/unit/failing_alloc.h"
 
 static const struct slice_rules RULES = {{250000, 500000}, 2, NULL};

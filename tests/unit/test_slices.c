@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "core/slices.h"
+#include "core/slo/slices.h"
 #include "tests/unit/failing_alloc.h"
 
 enum {

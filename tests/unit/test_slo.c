@@ -9,9 +9,9 @@
 #include <cjson/cJSON.h>
 #include <cmocka.h>
 
-#include "core/histogram.h"
-#include "core/slo.h"
-#include "core/slo_json.h"
+#include "core/base/histogram.h"
+#include "core/slo/slo.h"
+#include "core/slo/slo_json.h"
 #include "tests/unit/failing_alloc.h"
 
 enum {

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "core/slo_gate.h"
+#include "core/slo/slo_gate.h"
 #include "tests/fakes/fake_clock.h"
 
 enum {

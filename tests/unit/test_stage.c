@@ -14,9 +14,9 @@
 
 #include <cmocka.h>
 
-#include "core/bytes.h"
-#include "core/crc32c.h"
-#include "core/log.h"
+#include "core/base/bytes.h"
+#include "core/base/crc32c.h"
+#include "core/base/log.h"
 #include "wal/format.h"
 #include "wal/stage.h"
 

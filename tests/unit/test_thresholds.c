@@ -9,9 +9,9 @@
 #include <cmocka.h>
 
 #include "core/journal.h"
-#include "core/objective_set.h"
-#include "core/slices.h"
-#include "core/thresholds.h"
+#include "core/slo/objective_set.h"
+#include "core/slo/slices.h"
+#include "core/slo/thresholds.h"
 
 #define TENANT SPAN_LITERAL("acme")
 #define SERVICE SPAN_LITERAL("checkout")

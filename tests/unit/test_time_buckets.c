@@ -1,5 +1,5 @@
 /* Ranges cut by the local clock, in zones that make it hard. */
-#include "core/time_buckets.h"
+#include "core/base/time_buckets.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "core/timestamp.h"
+#include "core/base/timestamp.h"
 
 static const int64_t minute_us = INT64_C(60000000);
 

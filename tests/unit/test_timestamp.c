@@ -1,5 +1,5 @@
 /* RFC 3339, epoch numbers and the calendar, against fixed points and against libc's calendar. */
-#include "core/timestamp.h"
+#include "core/base/timestamp.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

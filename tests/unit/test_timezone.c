@@ -1,5 +1,5 @@
 /* Time zones, against Python's zoneinfo (another reader of the same tzdata) and hostile files. */
-#include "core/timezone.h"
+#include "core/base/timezone.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "core/buffer.h"
-#include "core/timestamp.h"
+#include "core/base/buffer.h"
+#include "core/base/timestamp.h"
 
 /*
  * One line per question: zone, instant, seconds east of UTC. Random instants of every zone, and the

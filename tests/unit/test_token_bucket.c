@@ -10,7 +10,7 @@
 
 #include <pthread.h>
 
-#include "core/token_bucket.h"
+#include "core/base/token_bucket.h"
 
 enum {
     SECOND_US = 1000000,

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "core/user_set.h"
+#include "core/counts/user_set.h"
 
 static uint64_t
 hash_of(uint64_t number)

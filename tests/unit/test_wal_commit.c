@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 #include "tests/fakes/wal_fixture.h"
 #include "wal/wal_internal.h"
 

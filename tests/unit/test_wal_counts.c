@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-#include "core/count_cell.h"
-#include "core/counts.h"
+#include "core/counts/count_cell.h"
+#include "core/counts/counts.h"
 #include "tests/fakes/wal_fixture.h"
 #include "wal/inspect.h"
 #include "wal/wal_internal.h"

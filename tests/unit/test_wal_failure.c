@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 #include "tests/fakes/wal_fixture.h"
 
 /* The size of LMDB's write of a meta page; nothing else that is written is near it. */

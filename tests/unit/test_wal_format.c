@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "core/bytes.h"
-#include "core/crc32c.h"
+#include "core/base/bytes.h"
+#include "core/base/crc32c.h"
 #include "wal/format.h"
 
 /* A copy with nothing behind its end that may be read. */

@@ -12,7 +12,7 @@
 
 #include "cli/webhook.h"
 #include "cli/webhook_body.h"
-#include "core/log.h"
+#include "core/base/log.h"
 
 #define T0_US INT64_C(1767323045000000) /* 2026-01-02T03:04:05Z */
 

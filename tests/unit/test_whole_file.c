@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "core/whole_file.h"
+#include "core/base/whole_file.h"
 
 enum {
     MOST = 100
