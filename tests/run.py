@@ -462,7 +462,7 @@ def sanitizer_options(reports):
     return {
         "ASAN_OPTIONS": common + ":detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
         "UBSAN_OPTIONS": common + ":print_stacktrace=1",
-        "TSAN_OPTIONS": f"{common}:second_deadlock_stack=1:suppressions={ROOT}/tests/tsan.supp",
+        "TSAN_OPTIONS": f"{common}:second_deadlock_stack=1:suppressions='{ROOT}/tests/tsan.supp'",
     }
 
 
