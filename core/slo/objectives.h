@@ -29,9 +29,10 @@ enum objective_change {
 /* The port to the table of record. Calls are made one at a time, from any thread. */
 struct objective_store {
     /*
-     * Calls FN for each definition when any has changed since the last load that worked (and
-     * *CHANGED is then true); rows that make no sense are left out and logged. ERR_UNAVAILABLE,
-     * ERR_NOT_FOUND (no tables yet), or FN's error.
+     * Calls FN for each definition when any has changed since the last load that worked, or when
+     * *CHANGED is true before; it is true after if FN was called. The first made come first, and no
+     * more than OBJECTIVES_TOTAL_MAX. Rows that make no sense are left out and logged.
+     * ERR_UNAVAILABLE, ERR_NOT_FOUND (no tables yet), or FN's error.
      */
     enum err (*load)(void *self, bool *changed,
                      enum err (*fn)(void *arg, const struct objective *objective), void *arg);
