@@ -552,7 +552,6 @@ read_time(const struct reading *reading, enum member member, const char *name, i
 static enum err
 read_stored(const struct reading *reading, struct objective *out)
 {
-    int64_t version = 0;
     enum err err =
         read_time(reading, MEMBER_HISTORY_FROM, "history_from", &out->slo.counted_from_us);
 
@@ -562,9 +561,8 @@ read_stored(const struct reading *reading, struct objective *out)
     if (err == ERR_OK) {
         err = read_time(reading, MEMBER_UPDATED_AT, "updated_at", &out->updated_us);
     }
-    if (err == ERR_OK) {
-        err = read_integer(reading, MEMBER_VERSION, "version", 1, UINT32_MAX, &version);
-        out->version = (uint32_t)version;
+    if (err == ERR_OK && !reading->present[MEMBER_VERSION]) {
+        return refuse(reading, "version is required");
     }
     if (err == ERR_OK && reading->present[MEMBER_UPDATED_BY]) {
         err = read_text(reading, MEMBER_UPDATED_BY, "updated_by", out->updated_by,
@@ -589,6 +587,7 @@ static enum err
 read_definition(const struct reading *reading, struct objective *out)
 {
     int64_t min_bad_events = SLO_MIN_BAD_EVENTS_DEFAULT;
+    int64_t version = 0;
     const char *why = "";
     enum err err = read_names(reading, out);
 
@@ -606,6 +605,10 @@ read_definition(const struct reading *reading, struct objective *out)
     }
     if (err == ERR_OK && reading->present[MEMBER_STATUS]) {
         err = read_status_word(reading);
+    }
+    if (err == ERR_OK && reading->present[MEMBER_VERSION]) {
+        err = read_integer(reading, MEMBER_VERSION, "version", 1, UINT32_MAX, &version);
+        out->version = (uint32_t)version;
     }
     if (err == ERR_OK && reading->present[MEMBER_MIN_BAD]) {
         err = read_integer(reading, MEMBER_MIN_BAD, "min_bad_events", 0, MIN_BAD_EVENTS_MAX,

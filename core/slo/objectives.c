@@ -341,6 +341,24 @@ find_former(const struct gathering *gathering, const struct objective *next)
     return at;
 }
 
+/* Who read a definition, changed it and sends it back must not undo what somebody else did since.
+ */
+static enum err
+check_version(const struct gathering *gathering, const struct objective *next,
+              char problem[OBJECTIVE_PROBLEM_SIZE])
+{
+    const size_t at = find_former(gathering, next);
+
+    if (next->version == 0 || at == gathering->len ||
+        next->version == gathering->items[at].version) {
+        return ERR_OK;
+    }
+    (void)snprintf(problem, OBJECTIVE_PROBLEM_SIZE,
+                   "version %u is in force, not %u: read it again, or leave version out",
+                   gathering->items[at].version, next->version);
+    return ERR_INVALID;
+}
+
 /* Makes the change in GATHERING and completes *NEXT. */
 static enum err
 apply_change(const struct objectives *objectives, enum objective_change what,
@@ -418,6 +436,10 @@ change(struct objectives *objectives, enum objective_change what, struct objecti
         *conflict = true;
         (void)snprintf(problem, OBJECTIVE_PROBLEM_SIZE, "the id %s is taken", next->slo.id);
         err = ERR_INVALID;
+    }
+    if (err == ERR_OK && what == OBJECTIVE_UPDATE) {
+        err = check_version(&gathering, next, problem);
+        *conflict = err == ERR_INVALID;
     }
     if (err == ERR_OK) {
         err = apply_change(objectives, what, &gathering, next);

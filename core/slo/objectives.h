@@ -76,12 +76,13 @@ bool objectives_stale(const struct objectives *objectives);
 MUST_CHECK enum err objectives_refresh(struct objectives *objectives);
 
 /*
- * Makes one change; OBJECTIVE is valid, has an id, a tenant and updated_by; version and times are
- * set here, and *OUT is what is in force then (OBJECTIVE_DELETE: what was). Of OBJECTIVE_DELETE
- * only id, tenant and updated_by count. A definition of another tenant is ERR_NOT_FOUND, but for an
- * empty tenant, which stands for any. ERR_INVALID: PROBLEM says, as when the id is taken (CONFLICT
- * is then true); ERR_UNAVAILABLE: nothing was changed; ERR_UNKNOWN; ERR_IO: the file, without a
- * store. May block.
+ * Makes one change; OBJECTIVE is valid, has an id, a tenant and updated_by; its version, unless 0,
+ * must be the one that OBJECTIVE_UPDATE changes; version and times are set here, and *OUT is what
+ * is in force then (OBJECTIVE_DELETE: what was). Of OBJECTIVE_DELETE only id, tenant and updated_by
+ * count. A definition of another tenant is ERR_NOT_FOUND, but for an empty tenant, which stands for
+ * any. ERR_INVALID: PROBLEM says, as when the id is taken or the version is another (CONFLICT is
+ * then true); ERR_UNAVAILABLE: nothing was changed; ERR_UNKNOWN; ERR_IO: the file, without a store.
+ * May block.
  */
 MUST_CHECK enum err objectives_change(struct objectives *objectives, enum objective_change what,
                                       const struct objective *objective, struct objective *out,

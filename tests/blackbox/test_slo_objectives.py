@@ -75,6 +75,10 @@ class Objectives(runner.Drill):
             # What was read can be sent back.
             again = client.request("PUT", "/slo/objectives/one", json.dumps(changed.json()))
             self.assertEqual((again.status, again.json()["version"]), (200, 3))
+            # But not over what somebody else has changed since.
+            late = client.request("PUT", "/slo/objectives/one", json.dumps(changed.json()))
+            self.assertEqual((late.status, late.json()["error"]), (409, "conflict"))
+            self.assertIn("version 3 is in force, not 2", late.json()["message"])
             unnamed = client.post("/slo/objectives", self.definition())
             self.assertEqual(unnamed.status, 201)
             self.assertEqual(client.request("DELETE", "/slo/objectives/one").status, 204)
@@ -105,7 +109,7 @@ class Objectives(runner.Drill):
             ({"min_bad_events": -1}, "min_bad_events"), ({"id": "has space"}, "id"), ({"id": "default-availability"}, "id"),
             ({"targets": 1}, "targets"), ({"service": "twice"}, "service"),
             ({"window": "7d", "windows_days": 30}, "windows_days"), ({"window": "36h", "windows_days": 1}, "windows_days"),
-            ({"window": "month", "windows_days": 31}, "windows_days"), ({"status": "inactive"}, "status"), ({"status": 1}, "status"),
+            ({"window": "month", "windows_days": 31}, "windows_days"), ({"status": "inactive"}, "status"), ({"status": 1}, "status"), ({"version": 0}, "version"), ({"version": "1"}, "version"),
         ]  # fmt: skip
         with server.client() as client:
             for changes, word in bad:
