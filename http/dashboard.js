@@ -92,7 +92,7 @@ function alertItem(alert) {
   const named = alert.summary.startsWith(alert.service + ':');
   item.append(element('span', alert.severity, alert.severity), ' ',
     element('bdi', named ? alert.service : ''), named ? alert.summary.slice(alert.service.length) : alert.summary,
-    element('span', ' (' + alert.objective + ', since ' + when(alert.since) + ')', 'when'));
+    element('span', ' (' + alert.objective + ', since ' + when(alert.since) + (alert.no_data ? '; no events now' : '') + ')', 'when'));
   return item;
 }
 

@@ -341,28 +341,11 @@ find_former(const struct gathering *gathering, const struct objective *next)
     return at;
 }
 
-/* Who read a definition, changed it and sends it back must not undo what somebody else did since.
- */
-static enum err
-check_version(const struct gathering *gathering, const struct objective *next,
-              char problem[OBJECTIVE_PROBLEM_SIZE])
-{
-    const size_t at = find_former(gathering, next);
-
-    if (next->version == 0 || at == gathering->len ||
-        next->version == gathering->items[at].version) {
-        return ERR_OK;
-    }
-    (void)snprintf(problem, OBJECTIVE_PROBLEM_SIZE,
-                   "version %u is in force, not %u: read it again, or leave version out",
-                   gathering->items[at].version, next->version);
-    return ERR_INVALID;
-}
-
-/* Makes the change in GATHERING and completes *NEXT. */
+/* Makes the change in GATHERING and completes *NEXT. ERR_INVALID: it is of another version. */
 static enum err
 apply_change(const struct objectives *objectives, enum objective_change what,
-             struct gathering *gathering, struct objective *next)
+             struct gathering *gathering, struct objective *next,
+             char problem[OBJECTIVE_PROBLEM_SIZE])
 {
     const int64_t now_us = clock_wall_us(objectives->config.clock);
     const size_t at = find_former(gathering, next);
@@ -378,8 +361,17 @@ apply_change(const struct objectives *objectives, enum objective_change what,
         return ERR_NOT_FOUND;
     }
     if (what == OBJECTIVE_UPDATE) {
+        const uint32_t version = gathering->items[at].version;
+
+        /* Who sends back what was read must not undo what somebody else has changed since. */
+        if (next->version != 0 && next->version != version) {
+            (void)snprintf(problem, OBJECTIVE_PROBLEM_SIZE,
+                           "version %u is in force, not %u: read it again, or leave version out",
+                           version, next->version);
+            return ERR_INVALID;
+        }
         memcpy(next->tenant, gathering->items[at].tenant, sizeof(next->tenant));
-        next->version = gathering->items[at].version + 1;
+        next->version = version + 1;
         next->created_us = gathering->items[at].created_us;
         next->updated_us = now_us;
         next->slo.counted_from_us = counted_from(objectives, next, now_us);
@@ -437,12 +429,9 @@ change(struct objectives *objectives, enum objective_change what, struct objecti
         (void)snprintf(problem, OBJECTIVE_PROBLEM_SIZE, "the id %s is taken", next->slo.id);
         err = ERR_INVALID;
     }
-    if (err == ERR_OK && what == OBJECTIVE_UPDATE) {
-        err = check_version(&gathering, next, problem);
-        *conflict = err == ERR_INVALID;
-    }
     if (err == ERR_OK) {
-        err = apply_change(objectives, what, &gathering, next);
+        err = apply_change(objectives, what, &gathering, next, problem);
+        *conflict = err == ERR_INVALID;
     }
     if (err == ERR_OK) {
         err = objective_set_new(&set, gathering.items, gathering.len, objectives->config.future_us,
