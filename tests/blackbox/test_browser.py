@@ -76,6 +76,7 @@ def expected_rows(status):
 class InABrowser(runner.Drill):
     """One browser for all: it takes seconds to start, and each server is an origin of its own."""
 
+    deadline_seconds = 300
     page = None
     directory = None
 
@@ -86,7 +87,7 @@ class InABrowser(runner.Drill):
             self.skipTest(reason)
         if InABrowser.page is None:
             InABrowser.directory = tempfile.mkdtemp(prefix="sluice-browser-")
-            InABrowser.page = browser.Browser(self.directory, 60 * procs.SLOWNESS)
+            InABrowser.page = browser.Browser(self.directory, 120 * procs.SLOWNESS)
             self.page.start()
         self.page.resize(1280, 900)
         self.page.open("about:blank")
@@ -148,7 +149,7 @@ class InABrowser(runner.Drill):
             return seen["page"] == seen["api"]
 
         try:
-            procs.wait_until(same, 30 * procs.SLOWNESS, "the page and the API agree", pause=0.1)
+            procs.wait_until(same, 60 * procs.SLOWNESS, "the page and the API agree", pause=0.1)
         except AssertionError:
             self.assertEqual(seen["page"], seen["api"])
             raise

@@ -74,9 +74,8 @@ class Browser:
             "--lang=en",
             "--no-default-browser-check",
             "--no-first-run",
+            "--no-sandbox",  # it wants an ordinary user and namespaces; the pages are our own
         ]
-        if os.geteuid() == 0:
-            arguments.append("--no-sandbox")  # chromium's wants an ordinary user
         answer = self._ask(
             "POST",
             "/session",
