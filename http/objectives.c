@@ -287,17 +287,27 @@ static void
 work_delete(struct exchange *exchange, struct outcome_page *outcome)
 {
     char problem[OBJECTIVE_PROBLEM_SIZE] = "";
+    struct buffer tenant_text = BUFFER_EMPTY;
     const struct span id = path_id(exchange);
     struct objective objective = {0};
+    struct span tenant;
     bool conflict;
     enum err err = ERR_NOT_FOUND;
 
+    if (!find_subject(exchange, &tenant_text, &tenant, outcome)) {
+        buffer_free(&tenant_text);
+        return;
+    }
     if (objective_id_is_valid(id)) {
         memcpy(objective.slo.id, id.data, id.len);
+        if (tenant.len > 0) { /* the admin's key alone: whose ever it is */
+            memcpy(objective.tenant, tenant.data, tenant.len);
+        }
         sign(exchange, &objective);
         err = objectives_change(objectives_of(exchange), OBJECTIVE_DELETE, &objective, &objective,
                                 &conflict, problem);
     }
+    buffer_free(&tenant_text);
     if (err != ERR_OK) {
         refuse_change(outcome, err, false, problem);
         return;
