@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 
+#include "core/base/json.h"
 #include "http/internal.h"
 
 static struct span
@@ -120,7 +121,7 @@ access_subject(const struct exchange *exchange, struct buffer *out, struct span 
         return PROBLEM_VALIDATION;
     }
     *tenant = (struct span){out->data + at, out->len - at};
-    if (tenant->len == 0 || tenant->len >= EVENT_NAME_MAX) {
+    if (tenant->len == 0 || tenant->len > EVENT_NAME_MAX || !json_is_utf8(*tenant)) {
         return PROBLEM_VALIDATION;
     }
     if (exchange->by_admin || access_is_open(exchange) ||
