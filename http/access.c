@@ -131,6 +131,19 @@ access_subject(const struct exchange *exchange, struct buffer *out, struct span 
     return PROBLEM_FORBIDDEN;
 }
 
+void
+access_refuse_subject(struct outcome_page *outcome, enum problem why)
+{
+    const char *message = NULL;
+
+    if (why == PROBLEM_FORBIDDEN) {
+        message = "this API key may not see that tenant";
+    } else if (why == PROBLEM_VALIDATION) {
+        message = "tenant is not a valid query value";
+    }
+    outcome_refuse(outcome, why, message);
+}
+
 /* ---- rates ---- */
 
 static struct token_bucket *

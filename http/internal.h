@@ -443,6 +443,9 @@ bool access_is_open(const struct exchange *exchange);
 MUST_CHECK enum problem access_subject(const struct exchange *exchange, struct buffer *out,
                                        struct span *tenant);
 
+/* Makes OUTCOME the refusal that access_subject() gave. */
+void access_refuse_subject(struct outcome_page *outcome, enum problem why);
+
 /*
  * Takes EVENTS tokens from the tenant's and from the common bucket, or none at all. PROBLEM_NONE;
  * PROBLEM_RATE_LIMITED; PROBLEM_OVER_BURST: so many at once never pass. Call once per request: the

@@ -29,8 +29,7 @@ find_subject(const struct exchange *exchange, struct buffer *text, struct span *
     enum problem why = access_subject(exchange, text, tenant);
 
     if (why != PROBLEM_NONE) {
-        outcome_refuse(outcome, why,
-                       why == PROBLEM_VALIDATION ? "tenant is not a valid query value" : NULL);
+        access_refuse_subject(outcome, why);
         return false;
     }
     return true;

@@ -13,22 +13,6 @@
 #include "core/slo/slo_window.h"
 #include "http/internal.h"
 
-/* Answers with a refusal the head alone leads to. */
-static void
-refuse_subject(struct outcome_page *outcome, enum problem problem)
-{
-    switch (problem) {
-    case PROBLEM_FORBIDDEN:
-        outcome_refuse(outcome, problem, "this API key may not see that tenant");
-        return;
-    case PROBLEM_VALIDATION:
-        outcome_refuse(outcome, problem, "tenant is not a valid query value");
-        return;
-    default:
-        outcome_refuse(outcome, problem, NULL);
-    }
-}
-
 /* Puts the value of query member NAME, which must be text as events hold it, into OUT, empty. */
 static enum problem
 query(const struct exchange *exchange, const char *name, struct buffer *out)
@@ -78,7 +62,7 @@ question_read(const struct exchange *exchange, struct question *question,
         return false;
     }
     if (why != PROBLEM_NONE) {
-        refuse_subject(outcome, why);
+        access_refuse_subject(outcome, why);
         return false;
     }
     why = query(exchange, "service", &question->service_text);
