@@ -362,7 +362,7 @@ check_head(const struct request *request)
 
     for (uint32_t i = 0; i < FIELD_COUNT; i++) {
         if (FIELDS[i].single && request_field_repeated(request, (enum request_field)i)) {
-            return PROBLEM_MALFORMED;
+            return PROBLEM_REPEATED;
         }
     }
     if (request->http_1_1 && !request->field[FIELD_HOST].present) {
