@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 
+#include "core/base/json.h"
 #include "core/base/timestamp.h"
 #include "core/base/uuid.h"
 #include "http/internal.h"
@@ -28,8 +29,7 @@ find_subject(const struct exchange *exchange, struct buffer *text, struct span *
     enum problem why = access_subject(exchange, text, tenant);
 
     if (why != PROBLEM_NONE) {
-        outcome_refuse(outcome, why,
-                       why == PROBLEM_VALIDATION ? "tenant is not a valid query value" : NULL);
+        access_refuse_subject(outcome, why);
         return false;
     }
     return true;
@@ -77,7 +77,8 @@ work_list(struct exchange *exchange, struct outcome_page *outcome)
     if (find_subject(exchange, &tenant_text, &tenant, outcome)) {
         const enum err err = request_query(&exchange->request, "service", &service);
 
-        if (err == ERR_INVALID) {
+        if (err == ERR_INVALID || service.len > EVENT_NAME_MAX ||
+            !json_is_utf8(buffer_span(&service))) {
             outcome_refuse(outcome, PROBLEM_VALIDATION, "service is not a valid query value");
         } else if (err == ERR_NO_MEMORY) {
             outcome_refuse(outcome, PROBLEM_BACKPRESSURE, NULL);

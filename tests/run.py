@@ -45,8 +45,8 @@ DEADLINE_FACTOR = {"asan": 3, "tsan": 5}
 # Sanitizer builds repeat drills to look for reports, not to meet more moments: those that go through
 # most of the code, in small sizes. The others trace the server, which LeakSanitizer does not bear, or
 # wait for the disk.
-SANITIZED_DRILLS = ("blackbox/test_auth", "blackbox/test_http", "blackbox/test_import", "blackbox/test_openapi",
-                    "blackbox/test_slo_alerts", "blackbox/test_stop", "blackbox/test_tls", "blackbox/test_db_tls",
+SANITIZED_DRILLS = ("blackbox/test_auth", "blackbox/test_contract", "blackbox/test_http", "blackbox/test_import",
+                    "blackbox/test_openapi", "blackbox/test_slo_alerts", "blackbox/test_stop", "blackbox/test_tls", "blackbox/test_db_tls",
                     "sim/test_alert_minutes",
                     "crash/test_kill_server", "crash/test_kill_mariadb", "crash/test_lost_commit")
 SHORT_DRILLS = {"KILL_ROUNDS": "3", "KILL_EVENTS": "5000", "POWER_ROUNDS": "2", "DB_ROUNDS": "2",
