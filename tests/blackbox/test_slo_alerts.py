@@ -310,12 +310,15 @@ class SloAlerts(runner.Drill):
         self.assertEqual(resolved["fired_at"], firing["fired_at"])
         self.assertGreater(resolved["resolved_at"], resolved["fired_at"])
         self.assertEqual(len({body["id"] for body in receiver.taken()}), 3)
-        # A restart has nothing to tell; the next change is the next post.
+        # A restart has nothing to tell; the next change is the next post. The receiver has a post before the
+        # server has its answer, which is what counts.
+        self.wait_metric(server, 'sluice_alert_notices_total{result="sent"}', 3)
         server.stop()
         server.start()
         self.send(server, "other", bad=BAD)
         self.wait_posts(receiver, 4)
         self.assertEqual(receiver.taken()[3]["service"], "other")
+        self.wait_metric(server, 'sluice_alert_notices_total{result="sent"}', 1)
         self.assertEqual(server.metrics()['sluice_alert_notices_total{result="sent"}'], 1)
         self.check_stderr()
 
