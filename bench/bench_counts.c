@@ -138,7 +138,7 @@ add_up(void *arg, struct span value, const struct counts_sum *sum)
 
     (void)value;
     *total += sum->total;
-    (void)user_set_count(&sum->users);
+    (void)counts_sum_users(sum);
     return ERR_OK;
 }
 
@@ -164,7 +164,7 @@ ask_by_time(struct counts_view *view, int64_t from_us, int64_t to_us, int64_t st
 
         check(counts_view_sum(view, &PURCHASES, at_us, end_us, &sum), "sum");
         total += sum.total;
-        (void)user_set_count(&sum.users);
+        (void)counts_sum_users(&sum);
         counts_sum_clear(&sum);
     }
     return total;

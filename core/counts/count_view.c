@@ -203,31 +203,84 @@ visit_entry(void *arg, const struct count_entry *entry)
 }
 
 static enum err
-add_node(struct query *query, const struct count_node *node, struct counts_sum *sum)
+decode_node(struct counts_view *view, const struct count_node *node, uint64_t *total,
+            struct user_set *users)
 {
-    enum err err = node->bytes.data == NULL
-                       ? ERR_CORRUPT
-                       : count_rollup_decode(node->bytes, &sum->total, &sum->users);
+    enum err err =
+        node->bytes.data == NULL ? ERR_CORRUPT : count_rollup_decode(node->bytes, total, users);
 
     if (err == ERR_CORRUPT || err == ERR_FORMAT) {
-        query->view->reader.damaged = true;
+        view->reader.damaged = true;
         err = ERR_OK;
     }
     return err;
+}
+
+/*
+ * Adds a node of which PIECE is known. The first one of a sum is left unread: mostly nothing else
+ * follows, as in a series of hours, and users are most of a roll-up's bytes.
+ */
+static enum err
+add_node(struct query *query, enum count_level level, int64_t bucket_us,
+         const struct count_node *piece, struct counts_sum *sum)
+{
+    struct counts_view *view = query->view;
+    struct count_node node;
+    uint64_t total;
+    uint64_t users;
+    enum err err;
+
+    if (piece->bytes.data != NULL && count_rollup_peek(piece->bytes, &total, &users) &&
+        (users == 0 || (!sum->lone.present && user_set_is_empty(&sum->users)))) {
+        sum->total += total;
+        if (users > 0) {
+            sum->lone = (struct counts_part){
+                .present = true,
+                .level = (uint8_t)level,
+                .channel = piece->channel,
+                .campaign = piece->campaign,
+                .name = query->name,
+                .bucket_us = bucket_us,
+                .users = users,
+            };
+        }
+        return ERR_OK;
+    }
+    err = count_reader_node(&view->reader, level, query->name, bucket_us, piece->channel,
+                            piece->campaign, &node);
+    return err != ERR_OK ? err : decode_node(view, &node, &sum->total, &sum->users);
+}
+
+/* Reads the users left unread, now that others have joined them. */
+static enum err
+settle(struct counts_view *view, struct counts_sum *sum)
+{
+    const struct counts_part lone = sum->lone;
+    struct count_node node;
+    uint64_t total = 0;
+    enum err err;
+
+    if (!lone.present || user_set_is_empty(&sum->users)) {
+        return ERR_OK;
+    }
+    sum->lone.present = false;
+    err = count_reader_node(&view->reader, (enum count_level)lone.level, lone.name, lone.bucket_us,
+                            lone.channel, lone.campaign, &node);
+    return err != ERR_OK ? err : decode_node(view, &node, &total, &sum->users);
 }
 
 static enum err
 visit_total(struct query *query, enum count_level level, int64_t bucket_us)
 {
     struct count_node node;
-    enum err err = count_reader_node(&query->view->reader, level, query->name, bucket_us,
-                                     query->filter[0], query->filter[1], &node);
+    enum err err = count_reader_first_piece(&query->view->reader, level, query->name, bucket_us,
+                                            query->filter[0], query->filter[1], &node);
 
     if (err == ERR_NOT_FOUND || (err == ERR_OK && (node.channel != query->filter[0] ||
                                                    node.campaign != query->filter[1]))) {
         return ERR_OK;
     }
-    return err != ERR_OK ? err : add_node(query, &node, &query->groups[0].sum);
+    return err != ERR_OK ? err : add_node(query, level, bucket_us, &node, &query->groups[0].sum);
 }
 
 /*
@@ -264,8 +317,8 @@ visit_split(struct query *query, enum count_level level, int64_t bucket_us)
 
     do {
         struct counts_sum *sum;
-        enum err err = count_reader_node(&query->view->reader, level, query->name, bucket_us,
-                                         channel, campaign, &node);
+        enum err err = count_reader_first_piece(&query->view->reader, level, query->name, bucket_us,
+                                                channel, campaign, &node);
 
         if (err == ERR_NOT_FOUND ||
             (err == ERR_OK && !by_channel && node.channel != query->filter[0])) {
@@ -275,7 +328,7 @@ visit_split(struct query *query, enum count_level level, int64_t bucket_us)
             err = sum_of(query, by_channel ? node.channel : query->filter[0],
                          by_channel ? query->filter[1] : node.campaign, &sum);
             if (err == ERR_OK && sum != NULL) {
-                err = add_node(query, &node, sum);
+                err = add_node(query, level, bucket_us, &node, sum);
             }
         }
         if (err != ERR_OK) {
@@ -526,6 +579,9 @@ run_query(struct query *query, const struct counts_filter *filter, int64_t from_
         err = count_all_names(query, filter);
     } else if (count_names_find(view->counts->names, filter->tenant, filter->event_name, &name)) {
         err = count_name(query, filter, name);
+    }
+    for (size_t i = 0; err == ERR_OK && i < query->len; i++) {
+        err = settle(view, &query->groups[i].sum);
     }
     view->degraded = view->degraded || view->reader.damaged;
     return err;

@@ -454,5 +454,12 @@ void
 counts_sum_clear(struct counts_sum *sum)
 {
     user_set_clear(&sum->users);
-    sum->total = 0;
+    *sum = (struct counts_sum){0};
+}
+
+uint64_t
+counts_sum_users(const struct counts_sum *sum)
+{
+    ASSERT(!sum->lone.present || user_set_is_empty(&sum->users));
+    return sum->lone.present ? sum->lone.users : user_set_count(&sum->users);
 }

@@ -52,11 +52,28 @@ struct counts_filter {  /* spans borrowed for the call; data == NULL: any */
     struct span campaign_id;
 };
 
-/* A value: a zeroed sum is empty; counts_sum_clear() frees. */
+/* A stored sum whose users were counted when it was stored, and have not been read yet. */
+struct counts_part {
+    bool present;
+    uint8_t level;
+    uint16_t channel;
+    uint16_t campaign;
+    uint32_t name;
+    int64_t bucket_us;
+    uint64_t users;
+};
+
+/*
+ * A value: a zeroed sum is empty; counts_sum_clear() frees. A sum that is one stored sum and
+ * nothing else keeps it in LONE, and USERS is empty: to say how many they are nobody has to read
+ * them.
+ */
 struct counts_sum {
     uint64_t total;
     struct user_set users;
+    struct counts_part lone;
 };
+uint64_t counts_sum_users(const struct counts_sum *sum);
 void counts_sum_clear(struct counts_sum *sum);
 
 struct counts_config {
@@ -116,8 +133,8 @@ MUST_CHECK enum err counts_view_open(struct counts *counts, struct counts_view *
 void counts_view_close(struct counts_view *view);
 
 /*
- * Adds to *SUM the events with occurred_at in [FROM_US, TO_US), exact at both edges. ERR_NO_MEMORY,
- * ERR_CORRUPT, ERR_IO: *SUM may only be cleared.
+ * Adds to *SUM, empty or of this view, the events with occurred_at in [FROM_US, TO_US), exact at
+ * both edges. ERR_NO_MEMORY, ERR_CORRUPT, ERR_IO: *SUM may only be cleared.
  */
 MUST_CHECK enum err counts_view_sum(struct counts_view *view, const struct counts_filter *filter,
                                     int64_t from_us, int64_t to_us, struct counts_sum *sum);

@@ -46,7 +46,7 @@ sum_all(struct counts_view *view, struct answer *answer)
 
     if (err == ERR_OK) {
         answer->result.total = sum.total;
-        answer->result.unique = user_set_count(&sum.users);
+        answer->result.unique = counts_sum_users(&sum);
     }
     counts_sum_clear(&sum);
     return err;
@@ -65,7 +65,7 @@ add_value(void *arg, struct span value, const struct counts_sum *sum)
     err = count_groups_value(&answer->result.groups, value, &row);
     if (err == ERR_OK) {
         row->total += sum->total;
-        row->unique = user_set_count(&sum->users);
+        row->unique = counts_sum_users(sum);
     }
     return err;
 }
@@ -100,7 +100,7 @@ sum_bucket(struct counts_view *view, struct answer *answer, size_t *at)
         err = count_groups_append(&answer->result.groups, local_us, &row);
         if (err == ERR_OK) {
             row->total = sum.total;
-            row->unique = user_set_count(&sum.users);
+            row->unique = counts_sum_users(&sum);
         }
     }
     counts_sum_clear(&sum);
