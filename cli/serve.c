@@ -48,8 +48,6 @@ enum {
     PATH_SIZE = 4096,
 };
 
-#define COUNTS_BYTES_MAX (UINT64_C(2) << 30)
-
 struct app {
     struct options options;
     const struct clock *clock;
@@ -169,7 +167,7 @@ load_counts(struct app *app)
     const struct counts_config config = {
         .clock = app->clock,
         .store = wal_count_store(app->wal),
-        .history_bytes_max = COUNTS_BYTES_MAX,
+        .history_bytes_max = app->options.counts_max_bytes,
     };
     const struct journal *journal = wal_journal(app->wal);
     enum err err = counts_new(&app->counts, &config);
@@ -248,7 +246,7 @@ start_log(struct app *app)
         .partitions = (uint32_t)options->wal_partitions,
         .queue_events = (uint32_t)options->queue_size,
         .id_window = (uint32_t)options->idempotency_window,
-        .counts_bytes_max = COUNTS_BYTES_MAX,
+        .counts_bytes_max = options->counts_max_bytes,
         .clock = app->clock,
         .observer = {on_durable, app},
     };

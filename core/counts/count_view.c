@@ -32,6 +32,7 @@ struct counts_view {
     struct removed *removed;
     size_t removed_count;
     bool degraded;
+    bool cut; /* an answer reached back to what has been dropped */
 
     /* The tail's entries of one name, gathered when it is first asked for. */
     uint32_t tail_name;
@@ -569,6 +570,7 @@ run_query(struct query *query, const struct counts_filter *filter, int64_t from_
 
     query->from_us = clamp_time(from_us > view->state.from_us ? from_us : view->state.from_us);
     query->to_us = clamp_time(to_us);
+    view->cut = view->cut || (from_us < view->state.from_us && from_us < to_us);
     if (atomic_load_explicit(&view->counts->dropped_events, memory_order_relaxed) > 0) {
         view->degraded = true;
     }
@@ -579,6 +581,9 @@ run_query(struct query *query, const struct counts_filter *filter, int64_t from_
         err = count_all_names(query, filter);
     } else if (count_names_find(view->counts->names, filter->tenant, filter->event_name, &name)) {
         err = count_name(query, filter, name);
+    } else if (count_names_count(view->counts->names) >= COUNTS_NAMES_MAX) {
+        view->degraded =
+            true; /* its events, if there are any, were left out, also before a start */
     }
     for (size_t i = 0; err == ERR_OK && i < query->len; i++) {
         err = settle(view, &query->groups[i].sum);
@@ -709,6 +714,10 @@ counts_view_each_name(struct counts_view *view, struct span tenant,
 
     if (err != ERR_OK) {
         return err;
+    }
+    view->cut = view->cut || view->state.from_us > INT64_MIN;
+    if (count_names_count(view->counts->names) >= COUNTS_NAMES_MAX) {
+        view->degraded = true;
     }
     totals.index_len = (size_t)count_names_count(view->counts->names) + 1;
     totals.index = calloc(totals.index_len, sizeof(*totals.index));
@@ -856,5 +865,11 @@ counts_view_close(struct counts_view *view)
 bool
 counts_view_degraded(const struct counts_view *view)
 {
-    return view->degraded;
+    return view->degraded || view->cut;
+}
+
+int64_t
+counts_view_complete_from(const struct counts_view *view)
+{
+    return view->cut ? view->state.from_us : INT64_MIN;
 }

@@ -445,6 +445,7 @@ counts_stats(struct counts *counts, struct counts_stats *out)
         .begin_seq = atomic_load(&counts->begin_seq),
         .from_us = atomic_load(&counts->from_us),
         .history_bytes = counts->config.store.ops->bytes(counts->config.store.self),
+        .history_bytes_max = counts->config.history_bytes_max,
         .dropped_events = atomic_load(&counts->dropped_events),
         .other_events = atomic_load(&counts->other_events),
     };

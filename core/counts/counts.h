@@ -159,10 +159,13 @@ MUST_CHECK enum err counts_view_each_name(struct counts_view *view, struct span 
 
 /*
  * True when an answer of this view so far was not all there is: it split or filtered by a value
- * some of whose events count as COUNTS_OTHER, damaged history was left out, or there are events of
- * names beyond the limit.
+ * some of whose events count as COUNTS_OTHER, damaged history was left out, there are events of
+ * names beyond the limit, or it reached back to what has been dropped.
  */
 bool counts_view_degraded(const struct counts_view *view);
+
+/* In the last case: from when on the answers are complete. INT64_MIN: none reached so far. */
+int64_t counts_view_complete_from(const struct counts_view *view);
 
 struct counts_stats {
     uint32_t names;
@@ -172,6 +175,7 @@ struct counts_stats {
     uint64_t begin_seq;   /* the history starts after this one */
     int64_t from_us;      /* earlier times have been dropped; INT64_MIN: none has */
     uint64_t history_bytes;
+    uint64_t history_bytes_max;
     uint64_t dropped_events; /* of names beyond the limit, since the start */
     uint64_t other_events;   /* with a value beyond the limits, since the start */
 };
