@@ -157,7 +157,15 @@ ask(struct fixture *f, const char *group, const char *user, const char *format, 
     struct count_query query;
     enum err err = count_query_parse(&params, &query, problem);
 
-    return err == ERR_OK ? count_answer(&f->sources, &query, out, problem) : err;
+    bool degraded = false;
+
+    if (err == ERR_OK) {
+        err = count_answer(&f->sources, &query, out, &degraded, problem);
+    }
+    if (err == ERR_OK && format == NULL) {
+        assert_int_equal(degraded, memmem(out->data, out->len, "\"degraded\":true", 15) != NULL);
+    }
+    return err;
 }
 
 static bool
