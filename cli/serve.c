@@ -66,6 +66,7 @@ struct app {
     struct replicator *replicators[JOURNAL_PARTITIONS_MAX];
     uint32_t replicator_count;
     struct ticker *ticker;
+    struct event_zones *zones;
     struct archive *archive;
     struct alerts *alerts;
     const struct objective_set *alerts_set; /* what the book of alerts last saw, and ... */
@@ -88,6 +89,7 @@ on_durable(void *self, const struct append_event *appended)
     enum err err = event_decode(appended->body, &event);
 
     ASSERT(err == ERR_OK); /* we encoded it a moment ago */
+    event_zones_add(app->zones, appended->seq, &event);
     err = counts_add(app->counts, appended->seq, &event);
     if (err != ERR_OK) {
         log_error("counts.add_failed", LOG_U64("seq", appended->seq), LOG_ERR(err), LOG_END);
@@ -119,6 +121,7 @@ load_pending(void *self, uint64_t seq, const struct event *event)
 {
     struct app *app = self;
 
+    event_zones_add(app->zones, seq, event);
     if (!event_is_measured(event)) {
         return ERR_OK;
     }
@@ -260,6 +263,9 @@ start_log(struct app *app)
         err = requests_new(&app->requests, app->slices);
     }
     if (err == ERR_OK) {
+        err = event_zones_new(&app->zones);
+    }
+    if (err == ERR_OK) {
         err = wal_open(&app->wal, &wal);
     }
     if (err == ERR_OK) {
@@ -370,13 +376,13 @@ start_archive(struct app *app)
     enum err err;
 
     if (!options_has_db(&app->options)) {
-        return archive_new(&app->archive, wal_journal(app->wal), NULL);
+        return archive_new(&app->archive, wal_journal(app->wal), app->zones, NULL);
     }
     err = mysql_archive_new(&store, &app->mysql);
     if (err != ERR_OK) {
         return err;
     }
-    err = archive_new(&app->archive, wal_journal(app->wal), &store);
+    err = archive_new(&app->archive, wal_journal(app->wal), app->zones, &store);
     if (err != ERR_OK) {
         store.ops->close(store.self);
     }
@@ -764,6 +770,7 @@ release(struct app *app)
     objective_set_release(app->alerts_set);
     buffer_free(&app->external_url);
     requests_free(app->requests);
+    event_zones_free(app->zones);
     slices_free(app->slices);
     objectives_close(app->objectives);
     mysql_objectives_close(app->objectives_store);

@@ -120,7 +120,8 @@ setup(void **state)
     assert_int_equal(counts_new(&f.sources.counts, &config), ERR_OK);
     counts_begin(f.sources.counts, 0);
     add_events(f.sources.counts);
-    assert_int_equal(archive_new(&f.sources.archive, fake_journal_port(f.journal), &store), ERR_OK);
+    assert_int_equal(archive_new(&f.sources.archive, fake_journal_port(f.journal), NULL, &store),
+                     ERR_OK);
     f.sources.tenant = SPAN_LITERAL("acme");
     f.sources.zone_dir = TIMEZONE_DIR;
     f.sources.now_us = START_US;
