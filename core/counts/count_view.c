@@ -12,7 +12,8 @@
 
 enum {
     GROUP_SLOTS_FIRST = 16,
-    SORT_AFTER_USES = 2, /* a name's tail entries are sorted when they are asked for again */
+    ORDER_AFTER_USES = 2, /* a name's tail entries are put in order when asked for again */
+    ORDER_BUCKETS_MAX = 1 << 16,
 };
 
 /* Far outside of anything that occurs, and far from overflow. */
@@ -22,6 +23,18 @@ struct removed {
     uint32_t name;
     uint16_t value[COUNT_DIMENSIONS];
     int64_t occurred_us;
+};
+
+/*
+ * Entries of one name in buckets of time of equal width, a power of two; within a bucket as they
+ * came. A series of ranges then looks at each entry about once.
+ */
+struct tail_order {
+    struct tail_entry *entries;
+    uint32_t *start; /* of each bucket, and the end of the last; NULL: not made */
+    size_t buckets;
+    int64_t first_us;
+    int shift;
 };
 
 struct counts_view {
@@ -34,13 +47,10 @@ struct counts_view {
     bool degraded;
     bool cut; /* an answer reached back to what has been dropped */
 
-    /* The tail's entries of one name, gathered when it is first asked for. */
+    /* The tail's entries of one name, put in order once it is asked for again and again. */
     uint32_t tail_name;
-    struct tail_entry *tail;
-    size_t tail_len;
-    size_t tail_capacity;
     uint32_t tail_uses;
-    bool tail_sorted;
+    struct tail_order order;
 };
 
 /* ---- groups: the sums being made ---- */
@@ -182,7 +192,7 @@ sum_of(struct query *query, uint16_t channel, uint16_t campaign, struct counts_s
     return ERR_OK;
 }
 
-static enum err
+static inline enum err
 add_one(struct query *query, uint16_t channel, uint16_t campaign, uint64_t user)
 {
     struct counts_sum *sum;
@@ -350,109 +360,180 @@ visit_rollup(void *arg, enum count_level level, int64_t bucket_us)
 
 /* ---- the tail ---- */
 
+/*
+ * The tail is as long as folding lags behind, and bounded (COUNT_LAG_MAX). Aggregating it on the
+ * way would cost each event more than a reader saves: users have to be kept for every value, and a
+ * sketch is as long to add as some ten thousand events.
+ */
 static enum err
-gather(void *arg, const struct tail_entry *entry)
+add_entries(struct query *query, const struct tail_entry *entries, size_t count)
 {
-    struct counts_view *view = arg;
+    enum err err = ERR_OK;
 
-    if (entry->at.name != view->tail_name) {
+    for (size_t i = 0; err == ERR_OK && i < count; i++) {
+        const struct tail_entry *entry = &entries[i];
+
+        if (entry->at.name == query->name && entry->occurred_us >= query->from_us &&
+            entry->occurred_us < query->to_us) {
+            err = add_one(query, entry->at.value[0], entry->at.value[1], entry->user);
+        }
+    }
+    return err;
+}
+
+static size_t
+tail_run(const struct counts_view *view, size_t i, const struct tail_entry **out)
+{
+    return count_tail_run(&view->pin, i, view->state.counted_seq, UINT64_MAX, out);
+}
+
+static enum err
+add_whole_tail(struct query *query)
+{
+    enum err err = ERR_OK;
+
+    for (size_t i = 0; err == ERR_OK && i < query->view->pin.count; i++) {
+        const struct tail_entry *run = NULL;
+        const size_t count = tail_run(query->view, i, &run);
+
+        err = add_entries(query, run, count);
+    }
+    return err;
+}
+
+static void
+order_free(struct tail_order *order)
+{
+    free(order->entries);
+    free(order->start);
+    *order = (struct tail_order){0};
+}
+
+static size_t
+bucket_of(const struct tail_order *order, int64_t us)
+{
+    return (size_t)((uint64_t)(us - order->first_us) >> order->shift);
+}
+
+/* How many entries the name has; when, and so how wide a bucket must be. */
+static size_t
+measure_tail(const struct counts_view *view, struct tail_order *order)
+{
+    int64_t least_us = INT64_MAX;
+    int64_t most_us = INT64_MIN;
+    size_t len = 0;
+
+    for (size_t i = 0; i < view->pin.count; i++) {
+        const struct tail_entry *run = NULL;
+        const size_t count = tail_run(view, i, &run);
+
+        for (size_t at = 0; at < count; at++) {
+            if (run[at].at.name == view->tail_name) {
+                const int64_t us = run[at].occurred_us;
+
+                least_us = us < least_us ? us : least_us;
+                most_us = us > most_us ? us : most_us;
+                len++;
+            }
+        }
+    }
+    *order = (struct tail_order){.first_us = least_us};
+    if (len > 0) {
+        while (bucket_of(order, most_us) >= ORDER_BUCKETS_MAX) {
+            order->shift++;
+        }
+        order->buckets = bucket_of(order, most_us) + 1;
+    }
+    return len;
+}
+
+/* Counts, then places: each bucket's start becomes its end, which is the start of the next. */
+static void
+place_tail(const struct counts_view *view, struct tail_order *order)
+{
+    uint32_t *next = order->start + 1;
+
+    for (int placing = 0; placing < 2; placing++) {
+        for (size_t i = 0; i < view->pin.count; i++) {
+            const struct tail_entry *run = NULL;
+            const size_t count = tail_run(view, i, &run);
+
+            for (size_t at = 0; at < count; at++) {
+                if (run[at].at.name != view->tail_name) {
+                    continue;
+                }
+                if (placing == 0) {
+                    next[bucket_of(order, run[at].occurred_us) + 1]++;
+                } else {
+                    order->entries[next[bucket_of(order, run[at].occurred_us)]++] = run[at];
+                }
+            }
+        }
+        for (size_t bucket = 1; placing == 0 && bucket <= order->buckets; bucket++) {
+            next[bucket] += next[bucket - 1];
+        }
+    }
+}
+
+static enum err
+order_tail(struct counts_view *view)
+{
+    struct tail_order order;
+    const size_t len = measure_tail(view, &order);
+
+    order.entries = malloc((len + 1) * sizeof(*order.entries));
+    order.start = calloc(order.buckets + 2, sizeof(*order.start)); /* one to spare while counting */
+    if (order.entries == NULL || order.start == NULL) {
+        order_free(&order);
+        return ERR_NO_MEMORY;
+    }
+    place_tail(view, &order);
+    view->order = order;
+    return ERR_OK;
+}
+
+static enum err
+add_ordered_tail(struct query *query)
+{
+    const struct tail_order *order = &query->view->order;
+    const int64_t from_us = query->from_us > order->first_us ? query->from_us : order->first_us;
+    size_t first;
+    size_t last;
+
+    if (order->buckets == 0 || query->to_us <= from_us) {
         return ERR_OK;
     }
-    if (view->tail_len == view->tail_capacity) {
-        size_t capacity = view->tail_capacity == 0 ? 256 : view->tail_capacity * 2;
-        struct tail_entry *tail = realloc(view->tail, capacity * sizeof(*tail));
-
-        if (tail == NULL) {
-            return ERR_NO_MEMORY;
-        }
-        view->tail = tail;
-        view->tail_capacity = capacity;
+    first = bucket_of(order, from_us);
+    last = bucket_of(order, query->to_us - 1);
+    last = last < order->buckets ? last : order->buckets - 1;
+    if (first > last) {
+        return ERR_OK;
     }
-    view->tail[view->tail_len++] = *entry;
-    return ERR_OK;
-}
-
-static int
-compare_times(const void *left, const void *right)
-{
-    const struct tail_entry *a = left;
-    const struct tail_entry *b = right;
-
-    return a->occurred_us < b->occurred_us ? -1 : a->occurred_us > b->occurred_us;
-}
-
-/* Gathers the tail of NAME; sorts it once it is used again, as by a series of ranges. */
-static enum err
-prepare_tail(struct counts_view *view, uint32_t name)
-{
-    if (view->tail_name != name) {
-        enum err err;
-
-        view->tail_name = name;
-        view->tail_len = 0;
-        view->tail_uses = 0;
-        view->tail_sorted = false;
-        err = count_tail_each(&view->pin, view->state.counted_seq, UINT64_MAX, gather, view);
-        if (err != ERR_OK) {
-            view->tail_name = COUNT_NO_NAME;
-            return err;
-        }
-    }
-    if (++view->tail_uses > SORT_AFTER_USES && !view->tail_sorted) {
-        if (view->tail_len > 0) {
-            qsort(view->tail, view->tail_len, sizeof(*view->tail), compare_times);
-        }
-        view->tail_sorted = true;
-    }
-    return ERR_OK;
-}
-
-/* The first of the sorted entries at or after FROM_US. */
-static size_t
-first_at(const struct counts_view *view, int64_t from_us)
-{
-    size_t low = 0;
-    size_t high = view->tail_len;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (view->tail[middle].occurred_us < from_us) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
+    return add_entries(query, order->entries + order->start[first],
+                       order->start[last + 1] - order->start[first]);
 }
 
 static enum err
 add_tail(struct query *query)
 {
     struct counts_view *view = query->view;
-    enum err err = prepare_tail(view, query->name);
 
-    if (err != ERR_OK) {
-        return err;
+    if (view->tail_name != query->name) {
+        order_free(&view->order);
+        view->tail_name = query->name;
+        view->tail_uses = 0;
     }
-    for (size_t i = view->tail_sorted ? first_at(view, query->from_us) : 0; i < view->tail_len;
-         i++) {
-        const struct tail_entry *entry = &view->tail[i];
+    if (++view->tail_uses <= ORDER_AFTER_USES) {
+        return add_whole_tail(query);
+    }
+    if (view->order.start == NULL) {
+        enum err err = order_tail(view);
 
-        if (entry->occurred_us >= query->to_us) {
-            if (view->tail_sorted) {
-                break;
-            }
-            continue;
-        }
-        if (entry->occurred_us >= query->from_us) {
-            err = add_one(query, entry->at.value[0], entry->at.value[1], entry->user);
-            if (err != ERR_OK) {
-                return err;
-            }
+        if (err != ERR_OK) {
+            return err;
         }
     }
-    return ERR_OK;
+    return add_ordered_tail(query);
 }
 
 /* ---- removals that are not worked into the history yet ---- */
@@ -858,7 +939,7 @@ counts_view_close(struct counts_view *view)
     count_reader_end(&view->reader);
     count_tail_unpin(&view->pin);
     free(view->removed);
-    free(view->tail);
+    order_free(&view->order);
     free(view);
 }
 
