@@ -26,12 +26,12 @@ struct removed {
 };
 
 /*
- * Entries of one name in buckets of time of equal width, a power of two; within a bucket as they
- * came. A series of ranges then looks at each entry about once.
+ * Where the pin has the entries of one name, in buckets of time of equal width, a power of two;
+ * within a bucket as they came. A series of ranges then looks at each entry about once.
  */
 struct tail_order {
-    struct tail_entry *entries;
-    uint32_t *start; /* of each bucket, and the end of the last; NULL: not made */
+    uint32_t *places; /* number of the segment << TAIL_SEGMENT_BITS, and where in it */
+    uint32_t *start;  /* of each bucket, and the end of the last; NULL: not made */
     size_t buckets;
     int64_t first_us;
     int shift;
@@ -365,20 +365,14 @@ visit_rollup(void *arg, enum count_level level, int64_t bucket_us)
  * way would cost each event more than a reader saves: users have to be kept for every value, and a
  * sketch is as long to add as some ten thousand events.
  */
-static enum err
-add_entries(struct query *query, const struct tail_entry *entries, size_t count)
+static inline enum err
+add_entry(struct query *query, const struct tail_entry *entry)
 {
-    enum err err = ERR_OK;
-
-    for (size_t i = 0; err == ERR_OK && i < count; i++) {
-        const struct tail_entry *entry = &entries[i];
-
-        if (entry->at.name == query->name && entry->occurred_us >= query->from_us &&
-            entry->occurred_us < query->to_us) {
-            err = add_one(query, entry->at.value[0], entry->at.value[1], entry->user);
-        }
+    if (entry->at.name != query->name || entry->occurred_us < query->from_us ||
+        entry->occurred_us >= query->to_us) {
+        return ERR_OK;
     }
-    return err;
+    return add_one(query, entry->at.value[0], entry->at.value[1], entry->user);
 }
 
 static size_t
@@ -396,7 +390,9 @@ add_whole_tail(struct query *query)
         const struct tail_entry *run = NULL;
         const size_t count = tail_run(query->view, i, &run);
 
-        err = add_entries(query, run, count);
+        for (size_t at = 0; err == ERR_OK && at < count; at++) {
+            err = add_entry(query, &run[at]);
+        }
     }
     return err;
 }
@@ -404,7 +400,7 @@ add_whole_tail(struct query *query)
 static void
 order_free(struct tail_order *order)
 {
-    free(order->entries);
+    free(order->places);
     free(order->start);
     *order = (struct tail_order){0};
 }
@@ -457,15 +453,20 @@ place_tail(const struct counts_view *view, struct tail_order *order)
         for (size_t i = 0; i < view->pin.count; i++) {
             const struct tail_entry *run = NULL;
             const size_t count = tail_run(view, i, &run);
+            const size_t first = count > 0 ? (size_t)(run - view->pin.segments[i]->entries) : 0;
 
             for (size_t at = 0; at < count; at++) {
+                size_t bucket;
+
                 if (run[at].at.name != view->tail_name) {
                     continue;
                 }
+                bucket = bucket_of(order, run[at].occurred_us);
                 if (placing == 0) {
-                    next[bucket_of(order, run[at].occurred_us) + 1]++;
+                    next[bucket + 1]++;
                 } else {
-                    order->entries[next[bucket_of(order, run[at].occurred_us)]++] = run[at];
+                    order->places[next[bucket]++] =
+                        (uint32_t)(i << TAIL_SEGMENT_BITS | (first + at));
                 }
             }
         }
@@ -481,9 +482,10 @@ order_tail(struct counts_view *view)
     struct tail_order order;
     const size_t len = measure_tail(view, &order);
 
-    order.entries = malloc((len + 1) * sizeof(*order.entries));
+    ASSERT(view->pin.count <= UINT32_MAX >> TAIL_SEGMENT_BITS);
+    order.places = malloc((len + 1) * sizeof(*order.places));
     order.start = calloc(order.buckets + 2, sizeof(*order.start)); /* one to spare while counting */
-    if (order.entries == NULL || order.start == NULL) {
+    if (order.places == NULL || order.start == NULL) {
         order_free(&order);
         return ERR_NO_MEMORY;
     }
@@ -495,7 +497,9 @@ order_tail(struct counts_view *view)
 static enum err
 add_ordered_tail(struct query *query)
 {
+    const struct tail_pin *pin = &query->view->pin;
     const struct tail_order *order = &query->view->order;
+    enum err err = ERR_OK;
     const int64_t from_us = query->from_us > order->first_us ? query->from_us : order->first_us;
     size_t first;
     size_t last;
@@ -509,8 +513,13 @@ add_ordered_tail(struct query *query)
     if (first > last) {
         return ERR_OK;
     }
-    return add_entries(query, order->entries + order->start[first],
-                       order->start[last + 1] - order->start[first]);
+    for (size_t i = order->start[first]; err == ERR_OK && i < order->start[last + 1]; i++) {
+        const uint32_t place = order->places[i];
+
+        err = add_entry(query, &pin->segments[place >> TAIL_SEGMENT_BITS]
+                                    ->entries[place & (TAIL_SEGMENT_ENTRIES - 1)]);
+    }
+    return err;
 }
 
 static enum err
