@@ -150,28 +150,13 @@ find_group(struct query *query, struct span value, size_t *number_out)
     return ERR_OK;
 }
 
-/* The sum events with these values belong to; NULL for none. Valid until the next group is made. */
+/* The group of the value INDEX of the dimension it is split by. */
 static enum err
-sum_of(struct query *query, uint16_t channel, uint16_t campaign, struct counts_sum **out)
+group_of_value(struct query *query, uint16_t index, struct counts_sum **out)
 {
-    const uint16_t values[COUNT_DIMENSIONS] = {channel, campaign};
-    uint16_t index;
-    size_t at;
+    const size_t at = index == COUNT_OTHER ? query->group_of_len - 1 : index;
     size_t number = 0;
 
-    *out = NULL;
-    for (int dimension = 0; dimension < COUNT_DIMENSIONS; dimension++) {
-        if (query->filter[dimension] != COUNT_ANY &&
-            query->filter[dimension] != values[dimension]) {
-            return ERR_OK;
-        }
-    }
-    if (!query->split) {
-        *out = &query->groups[0].sum;
-        return ERR_OK;
-    }
-    index = values[query->dimension];
-    at = index == COUNT_OTHER ? query->group_of_len - 1 : index;
     if (at >= query->group_of_len) {
         return ERR_CORRUPT; /* a value that was never given a number */
     }
@@ -190,6 +175,28 @@ sum_of(struct query *query, uint16_t channel, uint16_t campaign, struct counts_s
     }
     *out = &query->groups[query->group_of[at] - 1].sum;
     return ERR_OK;
+}
+
+static bool
+is_filtered(const struct query *query, uint16_t channel, uint16_t campaign)
+{
+    return (query->filter[0] != COUNT_ANY && query->filter[0] != channel) ||
+           (query->filter[1] != COUNT_ANY && query->filter[1] != campaign);
+}
+
+/* The sum events with these values belong to; NULL for none. Valid until the next group is made. */
+static inline enum err
+sum_of(struct query *query, uint16_t channel, uint16_t campaign, struct counts_sum **out)
+{
+    *out = NULL;
+    if (is_filtered(query, channel, campaign)) {
+        return ERR_OK;
+    }
+    if (!query->split) {
+        *out = &query->groups[0].sum;
+        return ERR_OK;
+    }
+    return group_of_value(query, query->dimension == COUNTS_BY_CHANNEL ? channel : campaign, out);
 }
 
 static inline enum err
