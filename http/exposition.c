@@ -268,6 +268,9 @@ write_counts(const struct server *server, struct buffer *out)
             "Events counted in memory, not in the history yet.", stats.tail_events);
     one_u64(out, "sluice_counts_tail_events_limit", METRIC_GAUGE,
             "Events that may be counted in memory; beyond it ingest is refused.", COUNT_LAG_MAX);
+    one_u64(out, "sluice_counts_begin_seq", METRIC_GAUGE,
+            "Events up to this sequence number are older than the counts and not in them; 0: none.",
+            stats.begin_seq);
     one_u64(out, "sluice_counts_history_seq", METRIC_GAUGE,
             "Highest sequence number in the history of counts.", stats.counted_seq);
     one_u64(out, "sluice_counts_history_bytes", METRIC_GAUGE,
