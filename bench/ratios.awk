@@ -100,7 +100,7 @@ END {
     for (i = 1; i <= 4; i++) {
         row("30 days of 10 M events by " questions[i] ", us, beside 50000",
             median("counts query sluice " questions[i] " 10000000 tail", "p50_us"), 50000, "below", 1)
-        row("the same beside 1 M events in 30 days, 1 M in the tail each time",
+        row("the same beside 1 M events in 30 days, with the same tail",
             median("counts query sluice " questions[i] " 10000000 tail", "p50_us"),
             median("counts query sluice " questions[i] " 1000000 tail", "p50_us"), "", 0)
         row("30 days of 1 M events by " questions[i] ", us, beside MariaDB's GROUP BY",
