@@ -10,6 +10,21 @@
 #include <stdlib.h>
 
 #include "core/base/crc32c.h"
+#include "core/counts/user_set.h"
+
+enum {
+    USER_BITS_LOG = 13, /* eight for each record of a stripe */
+    USER_WORDS = (1 << USER_BITS_LOG) / 64,
+    USER_HASHES = 3,
+};
+
+_Static_assert((ZONES_MAX & (ZONES_MAX - 1)) == 0 && (ZONES_USERS_MAX & (ZONES_USERS_MAX - 1)) == 0,
+               "a number's place is some of its bits");
+
+/* A Bloom filter. */
+struct users {
+    _Atomic uint64_t bits[USER_WORDS];
+};
 
 struct stripe {
     uint64_t number; /* from 1; 0: none. Guarded by the lock */
@@ -22,8 +37,9 @@ struct stripe {
 
 struct event_zones {
     pthread_mutex_t lock;
-    uint64_t entered; /* number of the adding thread's stripe */
+    uint64_t entered; /* number of the adding thread's stripe; guarded by the lock for others */
     struct stripe *stripes;
+    struct users *users; /* of the newest of them */
 };
 
 enum err
@@ -35,8 +51,11 @@ event_zones_new(struct event_zones **out)
         return ERR_NO_MEMORY;
     }
     zones->stripes = calloc(ZONES_MAX, sizeof(*zones->stripes));
-    if (zones->stripes == NULL || pthread_mutex_init(&zones->lock, NULL) != 0) {
+    zones->users = calloc(ZONES_USERS_MAX, sizeof(*zones->users));
+    if (zones->stripes == NULL || zones->users == NULL ||
+        pthread_mutex_init(&zones->lock, NULL) != 0) {
         free(zones->stripes);
+        free(zones->users);
         free(zones);
         return ERR_NO_MEMORY;
     }
@@ -52,6 +71,7 @@ event_zones_free(struct event_zones *zones)
     }
     (void)pthread_mutex_destroy(&zones->lock);
     free(zones->stripes);
+    free(zones->users);
     free(zones);
 }
 
@@ -59,6 +79,12 @@ static struct stripe *
 place_of(struct event_zones *zones, uint64_t number)
 {
     return &zones->stripes[number % ZONES_MAX];
+}
+
+static struct users *
+users_of(struct event_zones *zones, uint64_t number)
+{
+    return &zones->users[number % ZONES_USERS_MAX];
 }
 
 static uint64_t
@@ -89,8 +115,13 @@ static void
 enter(struct event_zones *zones, uint64_t number)
 {
     struct stripe *stripe = place_of(zones, number);
+    struct users *users = users_of(zones, number);
 
     pthread_mutex_lock(&zones->lock);
+    zones->entered = number;
+    for (size_t i = 0; i < USER_WORDS; i++) {
+        atomic_store_explicit(&users->bits[i], 0, memory_order_relaxed);
+    }
     stripe->number = number;
     atomic_store_explicit(&stripe->records, 0, memory_order_relaxed);
     atomic_store_explicit(&stripe->least_us, INT64_MAX, memory_order_relaxed);
@@ -98,7 +129,6 @@ enter(struct event_zones *zones, uint64_t number)
     atomic_store_explicit(&stripe->tenants, 0, memory_order_relaxed);
     atomic_store_explicit(&stripe->names, 0, memory_order_relaxed);
     pthread_mutex_unlock(&zones->lock);
-    zones->entered = number;
 }
 
 /* One thread writes, so what it loaded is still there when it stores. */
@@ -108,6 +138,37 @@ add_bit(_Atomic uint64_t *bits, uint64_t bit)
     const uint64_t before = atomic_load_explicit(bits, memory_order_relaxed);
 
     atomic_store_explicit(bits, before | bit, memory_order_relaxed);
+}
+
+/* The number of bit I of the user with HASH. */
+static size_t
+user_bit(uint64_t hash, int i)
+{
+    return (size_t)(hash >> i * USER_BITS_LOG & ((1 << USER_BITS_LOG) - 1));
+}
+
+static void
+add_user(struct users *users, uint64_t hash)
+{
+    for (int i = 0; i < USER_HASHES; i++) {
+        const size_t bit = user_bit(hash, i);
+
+        add_bit(&users->bits[bit / 64], UINT64_C(1) << bit % 64);
+    }
+}
+
+static bool
+may_have_user(struct users *users, uint64_t hash)
+{
+    for (int i = 0; i < USER_HASHES; i++) {
+        const size_t bit = user_bit(hash, i);
+
+        if ((atomic_load_explicit(&users->bits[bit / 64], memory_order_relaxed) &
+             UINT64_C(1) << bit % 64) == 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 void
@@ -130,6 +191,9 @@ event_zones_add(struct event_zones *zones, uint64_t seq, const struct event *eve
     }
     add_bit(&stripe->tenants, bit_of(tenant));
     add_bit(&stripe->names, bit_of(hash_name(tenant, event->name)));
+    if (event->user_id.data != NULL) {
+        add_user(users_of(zones, number), user_hash(event->user_id));
+    }
     atomic_store_explicit(&stripe->records,
                           atomic_load_explicit(&stripe->records, memory_order_relaxed) + 1,
                           memory_order_release);
@@ -139,6 +203,7 @@ event_zones_add(struct event_zones *zones, uint64_t seq, const struct event *eve
 struct wanted {
     uint64_t tenant;
     uint64_t name;
+    uint64_t user; /* user_hash(), likewise */
     int64_t from_us;
     int64_t to_us;
 };
@@ -162,7 +227,9 @@ look_at(struct event_zones *zones, uint64_t number, const struct wanted *wanted,
             zone->least_us < wanted->to_us && zone->most_us >= wanted->from_us &&
             (atomic_load_explicit(&stripe->tenants, memory_order_relaxed) & wanted->tenant) != 0 &&
             (wanted->name == 0 ||
-             (atomic_load_explicit(&stripe->names, memory_order_relaxed) & wanted->name) != 0);
+             (atomic_load_explicit(&stripe->names, memory_order_relaxed) & wanted->name) != 0) &&
+            (wanted->user == 0 || zones->entered - number >= ZONES_USERS_MAX ||
+             may_have_user(users_of(zones, number), wanted->user));
     }
     pthread_mutex_unlock(&zones->lock);
     return may_hold;
@@ -194,6 +261,7 @@ event_zones_find(struct event_zones *zones, const struct journal_scan *scan, uin
     const struct wanted wanted = {
         .tenant = bit_of(tenant),
         .name = filter->event_name.data == NULL ? 0 : bit_of(hash_name(tenant, filter->event_name)),
+        .user = filter->user_id.data == NULL ? 0 : user_hash(filter->user_id),
         .from_us = filter->from_us,
         .to_us = filter->to_us,
     };

@@ -75,7 +75,7 @@ class CountsBound(runner.Drill):
 
     def test_a_read_that_takes_too_long_says_so_and_not_that_nothing_was_stored(self):
         db = self.database()
-        server = self.server(db, DB_TIMEOUT_MS=1000)
+        server = self.server(db, DB_TIMEOUT_MS=2000)
         with server.client() as client:
             self.assertEqual(client.post("/events", {"type": "t", "id": "one"}).status, 202)
             server.wait_drained()

@@ -43,7 +43,7 @@ class EventsPending(runner.Drill):
 
     def test_pages_are_complete_and_without_repeats_while_the_drain_begins(self):
         db = self.database()
-        server = self.server(db, DB_RETRY_BACKOFF_MAX_MS=200, DB_TIMEOUT_MS=4000)
+        server = self.server(db, DB_RETRY_BACKOFF_MAX_MS=200)
         with server.client() as client:
             self.assertEqual(client.post("/events", {"type": "first", "id": "first"}).status, 202)
             server.wait_drained()
@@ -51,7 +51,7 @@ class EventsPending(runner.Drill):
             self.addCleanup(procs.end, lock)
             # In order, but for a few; some share a time.
             body = [
-                {"event_name": "abc"[n % 3], "channel": "web", "user_id": "u", "event_id": "e-%d" % n,
+                {"event_name": "abc"[n % 3], "channel": "web", "user_id": "u%d" % (n // 40), "event_id": "e-%d" % n,
                  "timestamp": START + (n if n % 50 else EVENTS - n) // 2}
                 for n in range(EVENTS)
             ]  # fmt: skip
@@ -69,6 +69,7 @@ class EventsPending(runner.Drill):
                 check(lambda e: True, order=order, **span)
                 check(lambda e: e["event_name"] == "b", order=order, event_name="b", **span)
                 check(lambda e: False, order=order, event_name="none", **span)
+                check(lambda e: e["user_id"] == "u70", order=order, user_id="u70", **span)
                 check(lambda e: 1000 <= e["timestamp"] - START <= 1099,
                       order=order, **{"from": START + 1000, "to": START + 1099})  # fmt: skip
             self.assertGreaterEqual(server.pending(), EVENTS)

@@ -274,12 +274,14 @@ a_page_reads_the_stretches_of_the_log_that_it_needs(void **state)
 }
 
 static size_t
-zones_of(struct fixture *f, const char *tenant, const char *name, int64_t from_us, int64_t to_us)
+zones_of(struct fixture *f, const char *tenant, const char *name, const char *user, int64_t from_us,
+         int64_t to_us)
 {
     const struct journal_scan scan = {.from_seq = 1, .records_max = 1};
     const struct archive_filter filter = {
         .tenant = span_of(tenant),
         .event_name = name == NULL ? (struct span){NULL, 0} : span_of(name),
+        .user_id = user == NULL ? (struct span){NULL, 0} : span_of(user),
         .from_us = from_us,
         .to_us = to_us,
     };
@@ -296,19 +298,21 @@ zones_of(struct fixture *f, const char *tenant, const char *name, int64_t from_u
 }
 
 static void
-a_stretch_is_ruled_out_by_its_times_tenants_and_names(void **state)
+a_stretch_is_ruled_out_by_its_times_tenants_names_and_users(void **state)
 {
     struct fixture *f = *state;
 
     put(f, 4 * JOURNAL_STRIPE + 1); /* of 16 seconds each and 13 to and fro */
-    assert_int_equal(zones_of(f, "acme", NULL, INT64_MIN, INT64_MAX), 5);
-    assert_int_equal(zones_of(f, "acme", "b", INT64_MIN, INT64_MAX), 5);
+    assert_int_equal(zones_of(f, "acme", NULL, NULL, INT64_MIN, INT64_MAX), 5);
+    assert_int_equal(zones_of(f, "acme", "b", NULL, INT64_MIN, INT64_MAX), 5);
+    assert_int_equal(zones_of(f, "acme", NULL, "u1", INT64_MIN, INT64_MAX), 5);
     /* What is not known whole may hold anything. */
-    assert_int_equal(zones_of(f, "nobody", NULL, INT64_MIN, INT64_MAX), 1);
-    assert_int_equal(zones_of(f, "acme", "absent", INT64_MIN, INT64_MAX), 1);
-    assert_int_equal(zones_of(f, "acme", NULL, INT64_MIN, T0_US), 1);
-    assert_int_equal(zones_of(f, "acme", NULL, T0_US, T0_US + 1), 2);
-    assert_int_equal(zones_of(f, "acme", NULL, T0_US + 40000000, T0_US + 41000000), 3);
+    assert_int_equal(zones_of(f, "nobody", NULL, NULL, INT64_MIN, INT64_MAX), 1);
+    assert_int_equal(zones_of(f, "acme", "absent", NULL, INT64_MIN, INT64_MAX), 1);
+    assert_int_equal(zones_of(f, "acme", NULL, NULL, INT64_MIN, T0_US), 1);
+    assert_int_equal(zones_of(f, "acme", NULL, NULL, T0_US, T0_US + 1), 2);
+    assert_int_equal(zones_of(f, "acme", NULL, NULL, T0_US + 40000000, T0_US + 41000000), 3);
+    assert_int_equal(zones_of(f, "acme", NULL, "somebody", INT64_MIN, INT64_MAX), 1);
 }
 
 static void
@@ -785,7 +789,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(an_event_is_given_once_wherever_it_is),
         TEST(a_page_reads_the_stretches_of_the_log_that_it_needs),
-        TEST(a_stretch_is_ruled_out_by_its_times_tenants_and_names),
+        TEST(a_stretch_is_ruled_out_by_its_times_tenants_names_and_users),
         TEST(a_walk_neither_repeats_nor_skips_what_was_there_while_all_moves),
         TEST(dead_letters_and_repeats_are_gone_once_the_offset_is_behind_them),
         TEST(rows_of_other_nodes_are_there_too),
