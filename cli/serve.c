@@ -419,6 +419,16 @@ objectives_version(void *arg)
 }
 
 static void
+each_defined(void *arg, alerts_series_fn *fn, void *fn_arg)
+{
+    const struct app *app = arg;
+    const struct objective_set *set = objectives_now(app->objectives);
+
+    objective_set_each_series(set, fn, fn_arg);
+    objective_set_release(set);
+}
+
+static void
 on_told(void *arg, const struct notice *notice)
 {
     const struct app *app = arg;
@@ -484,6 +494,7 @@ start_alerts(struct app *app)
         .objectives = objectives_of,
         .objectives_version = objectives_version,
         .objectives_arg = app,
+        .each_defined = each_defined,
     };
     struct alert_judge_config config = {
         .clock = app->clock,

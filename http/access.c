@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 
+#include "core/base/json.h"
 #include "http/internal.h"
 
 static struct span
@@ -120,7 +121,7 @@ access_subject(const struct exchange *exchange, struct buffer *out, struct span 
         return PROBLEM_VALIDATION;
     }
     *tenant = (struct span){out->data + at, out->len - at};
-    if (tenant->len == 0 || tenant->len >= EVENT_NAME_MAX) {
+    if (tenant->len == 0 || tenant->len > EVENT_NAME_MAX || !json_is_utf8(*tenant)) {
         return PROBLEM_VALIDATION;
     }
     if (exchange->by_admin || access_is_open(exchange) ||
@@ -128,6 +129,19 @@ access_subject(const struct exchange *exchange, struct buffer *out, struct span 
         return PROBLEM_NONE;
     }
     return PROBLEM_FORBIDDEN;
+}
+
+void
+access_refuse_subject(struct outcome_page *outcome, enum problem why)
+{
+    const char *message = NULL;
+
+    if (why == PROBLEM_FORBIDDEN) {
+        message = "this API key may not see that tenant";
+    } else if (why == PROBLEM_VALIDATION) {
+        message = "tenant is not a valid query value";
+    }
+    outcome_refuse(outcome, why, message);
 }
 
 /* ---- rates ---- */

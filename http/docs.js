@@ -300,13 +300,14 @@ function openTarget() {
 
 function show() {
   const all = operations();
+  // The contents name a route under each of its tags; it is shown once, under the first.
   const groups = (spec.tags || []).map(({ name }) => [name, all.filter(({ operation }) => (operation.tags || []).includes(name))]);
   byId('version').textContent = spec.info.version;
   byId('about').replaceChildren(el('p', null, spec.info.summary), ...paragraphs(spec.info.description));
   showKeys();
   byId('routes').replaceChildren(...(spec.tags || []).map(({ name, description }, i) => el('section', { 'aria-labelledby': 'tag-' + name },
     el('h2', { id: 'tag-' + name }, name), el('p.soft', null, description || ''),
-    groups[i][1].map(({ method, path, operation, shared }) => showRoute(method, path, operation, shared)))), problemTable());
+    groups[i][1].filter(({ operation }) => operation.tags[0] === name).map(({ method, path, operation, shared }) => showRoute(method, path, operation, shared)))), problemTable());
   byId('schemas').append(...Object.entries(spec.components.schemas).map(([name, schema]) => showSchema(name, schema)));
   byId('schemas').hidden = false;
   showContents(groups);

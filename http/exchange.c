@@ -145,6 +145,17 @@ exchange_identify(struct exchange *exchange)
     exchange->request_id_len = 8 + sizeof(digits);
 }
 
+void
+exchange_identify_by(struct exchange *exchange, struct span id)
+{
+    const struct request *request = &exchange->request;
+
+    if (!is_sane_id(request_field(request, FIELD_REQUEST_ID)) && is_sane_id(id)) {
+        memcpy(exchange->request_id, id.data, id.len);
+        exchange->request_id_len = narrow_u8(id.len);
+    }
+}
+
 /* Absent when two were given: then nobody knows who asks. */
 static struct span
 request_origin(const struct request *request)

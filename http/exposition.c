@@ -5,7 +5,6 @@
  * Names follow promtool's rules: base units, _total on counters only, HELP and TYPE once per name.
  */
 #include <dirent.h>
-#include <fcntl.h>
 #include <math.h>
 #include <sched.h>
 #include <stdio.h>
@@ -658,17 +657,10 @@ write_alerts(const struct server *server, struct buffer *out)
 static uint64_t
 count_open_fds(void)
 {
-    /* Not opendir(): it tells ThreadSanitizer of the descriptor's end but not of its beginning.
-     * libuv closes sockets by the bare system call, so the tool takes a number used again for one
-     * that two threads close. */
-    int fd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    DIR *dir = opendir("/proc/self/fd");
     uint64_t count = 0;
 
     if (dir == NULL) {
-        if (fd >= 0) {
-            (void)close(fd);
-        }
         return 0;
     }
     while (readdir(dir) != NULL) {

@@ -64,6 +64,9 @@ decode(struct exchange *exchange, struct decode_error *error)
         return ERR_NO_MEMORY;
     }
     exchange->shape = event.shape;
+    if (event.shape == EVENT_GENERIC) {
+        exchange_identify_by(exchange, event.id);
+    }
     exchange->id_in_header = input.idempotency_key.len > 0;
     exchange->id_len = narrow_u8(event.id.len);
     memcpy(exchange->id, event.id.data, event.id.len);

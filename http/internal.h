@@ -330,6 +330,9 @@ void exchange_free(struct exchange *exchange);    /* to the loop's free list */
 void exchange_destroy(struct exchange *exchange);
 void exchange_identify(
     struct exchange *exchange); /* sets the request id from the header or a new one */
+/* Makes the event's ID the request's too, as G answers, unless the client gave one in the header.
+ */
+void exchange_identify_by(struct exchange *exchange, struct span id);
 
 /* Completes the answer. TYPE NULL: no body. HEADERS: further complete lines, or "". */
 void exchange_answer(struct exchange *exchange, uint16_t status, const char *type, struct span body,
@@ -439,6 +442,9 @@ bool access_is_open(const struct exchange *exchange);
  */
 MUST_CHECK enum problem access_subject(const struct exchange *exchange, struct buffer *out,
                                        struct span *tenant);
+
+/* Makes OUTCOME the refusal that access_subject() gave. */
+void access_refuse_subject(struct outcome_page *outcome, enum problem why);
 
 /*
  * Takes EVENTS tokens from the tenant's and from the common bucket, or none at all. PROBLEM_NONE;

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 
+#include "core/base/json.h"
 #include "core/base/timestamp.h"
 #include "core/base/uuid.h"
 #include "http/internal.h"
@@ -28,8 +29,7 @@ find_subject(const struct exchange *exchange, struct buffer *text, struct span *
     enum problem why = access_subject(exchange, text, tenant);
 
     if (why != PROBLEM_NONE) {
-        outcome_refuse(outcome, why,
-                       why == PROBLEM_VALIDATION ? "tenant is not a valid query value" : NULL);
+        access_refuse_subject(outcome, why);
         return false;
     }
     return true;
@@ -77,7 +77,8 @@ work_list(struct exchange *exchange, struct outcome_page *outcome)
     if (find_subject(exchange, &tenant_text, &tenant, outcome)) {
         const enum err err = request_query(&exchange->request, "service", &service);
 
-        if (err == ERR_INVALID) {
+        if (err == ERR_INVALID || service.len > EVENT_NAME_MAX ||
+            !json_is_utf8(buffer_span(&service))) {
             outcome_refuse(outcome, PROBLEM_VALIDATION, "service is not a valid query value");
         } else if (err == ERR_NO_MEMORY) {
             outcome_refuse(outcome, PROBLEM_BACKPRESSURE, NULL);
@@ -287,17 +288,27 @@ static void
 work_delete(struct exchange *exchange, struct outcome_page *outcome)
 {
     char problem[OBJECTIVE_PROBLEM_SIZE] = "";
+    struct buffer tenant_text = BUFFER_EMPTY;
     const struct span id = path_id(exchange);
     struct objective objective = {0};
+    struct span tenant;
     bool conflict;
     enum err err = ERR_NOT_FOUND;
 
+    if (!find_subject(exchange, &tenant_text, &tenant, outcome)) {
+        buffer_free(&tenant_text);
+        return;
+    }
     if (objective_id_is_valid(id)) {
         memcpy(objective.slo.id, id.data, id.len);
+        if (tenant.len > 0) { /* the admin's key alone: whose ever it is */
+            memcpy(objective.tenant, tenant.data, tenant.len);
+        }
         sign(exchange, &objective);
         err = objectives_change(objectives_of(exchange), OBJECTIVE_DELETE, &objective, &objective,
                                 &conflict, problem);
     }
+    buffer_free(&tenant_text);
     if (err != ERR_OK) {
         refuse_change(outcome, err, false, problem);
         return;

@@ -25,7 +25,8 @@ enum scope {
     SCOPE_STORE, /* routes that store events */
     SCOPE_EVENT, /* those of them that take one */
     SCOPE_BODY,  /* routes that take a body of whatever kind */
-    SCOPE_ITEM,  /* routes about one thing with a name in the path */
+    SCOPE_JSON,  /* those of them whose document is no event */
+    SCOPE_ITEM,  /* routes about one thing with a name in the path, which must be there */
     SCOPE_KEY,   /* routes that may want a key */
 };
 
@@ -43,8 +44,8 @@ static const struct {
     {PROBLEM_RATE_LIMITED, SCOPE_STORE},   {PROBLEM_HEADERS_TOO_LARGE, SCOPE_ALL},
     {PROBLEM_OUTCOME_UNKNOWN, SCOPE_BODY}, {PROBLEM_BACKPRESSURE, SCOPE_ALL},
     {PROBLEM_LOG_FULL, SCOPE_STORE},       {PROBLEM_SHUTTING_DOWN, SCOPE_STORE},
-    {PROBLEM_LOG_FAILED, SCOPE_STORE},     {PROBLEM_DATABASE, SCOPE_BODY},
-    {PROBLEM_CONFLICT, SCOPE_BODY},        {PROBLEM_NOT_FOUND, SCOPE_ITEM},
+    {PROBLEM_LOG_FAILED, SCOPE_STORE},     {PROBLEM_DATABASE, SCOPE_JSON},
+    {PROBLEM_CONFLICT, SCOPE_JSON},        {PROBLEM_NOT_FOUND, SCOPE_ITEM},
 };
 
 static bool
@@ -59,8 +60,10 @@ in_scope(enum scope scope, const struct route *route)
         return route->body != BODY_NONE;
     case SCOPE_EVENT:
         return route->body == BODY_EVENT;
+    case SCOPE_JSON:
+        return route->body == BODY_JSON;
     case SCOPE_ITEM:
-        return strchr(route->path, '{') != NULL;
+        return strchr(route->path, '{') != NULL && route->method != METHOD_PUT;
     case SCOPE_KEY:
         return route->auth != AUTH_NONE;
     }

@@ -17,6 +17,8 @@
     X(PROBLEM_NONE, 200, "none", 0, "OK", "")                                                      \
     X(PROBLEM_MALFORMED, 400, "validation_error", 0, "Bad Request",                                \
       "the request is not valid HTTP/1.1")                                                         \
+    X(PROBLEM_REPEATED, 400, "validation_error", 0, "Bad Request",                                 \
+      "a header that may stand once was given more than once")                                     \
     X(PROBLEM_VALIDATION, 400, "validation_error", 0, "Bad Request", "the request is not valid")   \
     X(PROBLEM_INVALID_JSON, 400, "invalid_json", 0, "Bad Request", "the body is not valid JSON")   \
     X(PROBLEM_UNAUTHORIZED, 401, "unauthorized", 0, "Unauthorized", "a valid API key is required") \

@@ -362,7 +362,7 @@ check_head(const struct request *request)
 
     for (uint32_t i = 0; i < FIELD_COUNT; i++) {
         if (FIELDS[i].single && request_field_repeated(request, (enum request_field)i)) {
-            return PROBLEM_MALFORMED;
+            return PROBLEM_REPEATED;
         }
     }
     if (request->http_1_1 && !request->field[FIELD_HOST].present) {
@@ -640,23 +640,60 @@ take_member(struct span query, size_t *at)
     return (struct span){begin, len};
 }
 
+/* Cuts MEMBER, not decoded, at its first '='; *VALUE is absent when it has none. */
+static struct span
+cut_member(struct span member, struct span *value)
+{
+    const char *equals = member.len == 0 ? NULL : memchr(member.data, '=', member.len);
+    const size_t len = equals == NULL ? member.len : (size_t)(equals - member.data);
+
+    *value =
+        equals == NULL ? (struct span){NULL, 0} : (struct span){equals + 1, member.len - len - 1};
+    return (struct span){member.data, len};
+}
+
+/* RAW, percent-encoded or not, stands for NAME. */
+static bool
+is_name(struct span raw, const char *name)
+{
+    size_t at = 0;
+
+    while (at < raw.len && *name != '\0') {
+        char c = raw.data[at++];
+
+        if (c == '%' && raw.len - at >= 2 && hex_digit(raw.data[at]) >= 0 &&
+            hex_digit(raw.data[at + 1]) >= 0) {
+            c = (char)(hex_digit(raw.data[at]) * 16 + hex_digit(raw.data[at + 1]));
+            at += 2;
+        }
+        if (c != *name++) {
+            return false;
+        }
+    }
+    return at == raw.len && *name == '\0';
+}
+
 enum err
 request_query(const struct request *request, const char *name, struct buffer *out)
 {
     const struct span query = query_of(request);
-    const size_t name_len = strlen(name);
+    struct span found = {NULL, 0};
+    bool is_found = false;
     size_t at = 0;
 
     while (at < query.len) {
-        const struct span member = take_member(query, &at);
+        struct span value;
 
-        if (member.len > name_len && member.data[name_len] == '=' &&
-            memcmp(member.data, name, name_len) == 0) {
-            return append_decoded(
-                out, (struct span){member.data + name_len + 1, member.len - name_len - 1});
+        if (!is_name(cut_member(take_member(query, &at), &value), name)) {
+            continue;
         }
+        if (is_found) { /* whichever was meant, the other would be left out */
+            return ERR_INVALID;
+        }
+        is_found = true;
+        found = value;
     }
-    return ERR_NOT_FOUND;
+    return is_found ? append_decoded(out, found) : ERR_NOT_FOUND;
 }
 
 enum err
@@ -667,16 +704,15 @@ request_query_next(const struct request *request, size_t *at, struct buffer *nam
 
     while (*at < query.len) {
         const struct span member = take_member(query, at);
-        const char *equals = member.len == 0 ? NULL : memchr(member.data, '=', member.len);
-        const size_t name_len = equals == NULL ? member.len : (size_t)(equals - member.data);
+        struct span raw;
         enum err err;
 
         if (member.len == 0) {
             continue;
         }
-        err = append_decoded(name, (struct span){member.data, name_len});
-        if (err == ERR_OK && equals != NULL) {
-            err = append_decoded(value, (struct span){equals + 1, member.len - name_len - 1});
+        err = append_decoded(name, cut_member(member, &raw));
+        if (err == ERR_OK) {
+            err = append_decoded(value, raw);
         }
         return err;
     }

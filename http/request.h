@@ -169,8 +169,9 @@ struct span request_path(const struct request *request);
 struct span request_target(const struct request *request);
 
 /*
- * Finds NAME in the query and appends its decoded value to OUT. ERR_NOT_FOUND: not given;
- * ERR_INVALID: not decodable as percent-encoded bytes without NUL; ERR_NO_MEMORY.
+ * Finds NAME in the query and appends its decoded value to OUT (nothing without '=').
+ * ERR_NOT_FOUND: not given; ERR_INVALID: given twice, or not decodable as percent-encoded bytes
+ * without NUL; ERR_NO_MEMORY.
  */
 MUST_CHECK enum err request_query(const struct request *request, const char *name,
                                   struct buffer *out);

@@ -5,6 +5,7 @@
  * windows is the database's, and memory's while that is away.
  */
 #include "core/base/json.h"
+#include "core/base/time_range.h"
 #include "core/base/timestamp.h"
 #include "core/slo/alerts_json.h"
 #include "core/slo/slo_gate.h"
@@ -12,30 +13,15 @@
 #include "core/slo/slo_window.h"
 #include "http/internal.h"
 
-/* Answers with a refusal the head alone leads to. */
-static void
-refuse_subject(struct outcome_page *outcome, enum problem problem)
-{
-    switch (problem) {
-    case PROBLEM_FORBIDDEN:
-        outcome_refuse(outcome, problem, "this API key may not see that tenant");
-        return;
-    case PROBLEM_VALIDATION:
-        outcome_refuse(outcome, problem, "tenant is not a valid query value");
-        return;
-    default:
-        outcome_refuse(outcome, problem, NULL);
-    }
-}
-
-/* Appends the value of query member NAME; *VALUE is absent when it is not given. */
+/* Puts the value of query member NAME, which must be text as events hold it, into OUT, empty. */
 static enum problem
 query(const struct exchange *exchange, const char *name, struct buffer *out)
 {
     switch (request_query(&exchange->request, name, out)) {
     case ERR_OK:
     case ERR_NOT_FOUND:
-        return PROBLEM_NONE;
+        return out->len <= EVENT_NAME_MAX && json_is_utf8(buffer_span(out)) ? PROBLEM_NONE
+                                                                            : PROBLEM_VALIDATION;
     case ERR_NO_MEMORY:
         return PROBLEM_BACKPRESSURE;
     default:
@@ -76,7 +62,7 @@ question_read(const struct exchange *exchange, struct question *question,
         return false;
     }
     if (why != PROBLEM_NONE) {
-        refuse_subject(outcome, why);
+        access_refuse_subject(outcome, why);
         return false;
     }
     why = query(exchange, "service", &question->service_text);
@@ -158,7 +144,7 @@ parse_time(struct span text, int64_t *us_out)
     struct json_text number;
     struct json_error error;
 
-    if (timestamp_parse(text, us_out) == ERR_OK) {
+    if (time_range_parse_time(text, us_out) == ERR_OK) {
         return ERR_OK;
     }
     if (json_scan(text, 1, &number, &error) != ERR_OK || number.value.type != JSON_NUMBER) {

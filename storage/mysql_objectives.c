@@ -169,6 +169,16 @@ read_datetime(MYSQL_ROW row, enum column column)
     return timestamp_parse(span_of(text), &us) == ERR_OK ? us : 0;
 }
 
+/* In minutes. Who changes a row by hand changes the days alone: the minutes must agree to count. */
+static int64_t
+read_length(MYSQL_ROW row)
+{
+    const int64_t days = (int64_t)narrow_u32(mysql_row_u64(row, COLUMN_DAYS));
+    const int64_t minutes = (int64_t)narrow_u32(mysql_row_u64(row, COLUMN_MINUTES));
+
+    return (minutes + 1439) / 1440 == days ? minutes : days * 1440;
+}
+
 static bool
 read_window(MYSQL_RES *result, MYSQL_ROW row, struct slo_objective *out)
 {
@@ -185,9 +195,7 @@ read_window(MYSQL_RES *result, MYSQL_ROW row, struct slo_objective *out)
     }
     out->window = SLO_ROLLING;
     out->zone[0] = '\0';
-    out->window_minutes = row[COLUMN_MINUTES] == NULL
-                              ? (int64_t)narrow_u32(mysql_row_u64(row, COLUMN_DAYS)) * 1440
-                              : (int64_t)narrow_u32(mysql_row_u64(row, COLUMN_MINUTES));
+    out->window_minutes = read_length(row);
     return true;
 }
 
@@ -241,9 +249,17 @@ give_rows(struct mysql_objectives *objectives,
     MYSQL_RES *result;
     MYSQL_ROW row;
     enum err err = ERR_OK;
-    const unsigned number = mysql_session_run_text(
-        &objectives->session, "SELECT " COLUMNS " FROM slo WHERE status = 'active'", &result);
+    unsigned number;
 
+    buffer_clear(&objectives->sql, SIZE_MAX);
+    buffer_printf(&objectives->sql,
+                  "SELECT " COLUMNS " FROM slo WHERE status = 'active' "
+                  "ORDER BY created_at, id LIMIT %d",
+                  OBJECTIVES_TOTAL_MAX);
+    if (objectives->sql.failed) {
+        return ERR_NO_MEMORY;
+    }
+    number = mysql_session_run(&objectives->session, buffer_span(&objectives->sql), &result);
     if (number != 0) {
         return unavailable(objectives, number, "read definitions");
     }
@@ -265,6 +281,7 @@ static enum err
 load(void *self, bool *changed, enum err (*fn)(void *arg, const struct objective *objective),
      void *arg)
 {
+    const bool again = *changed;
     struct mysql_objectives *objectives = self;
     struct digest digest = {0, 0};
     unsigned number;
@@ -278,7 +295,7 @@ load(void *self, bool *changed, enum err (*fn)(void *arg, const struct objective
     if (number != 0) {
         return unavailable(objectives, number, "look for changes");
     }
-    if (objectives->loaded && objectives->digest.rows == digest.rows &&
+    if (!again && objectives->loaded && objectives->digest.rows == digest.rows &&
         objectives->digest.checksum == digest.checksum) {
         return ERR_OK;
     }

@@ -29,23 +29,24 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MARIADB = os.path.join(ROOT, "infra", "scripts", "mariadb.sh")
 
-# What runs under each build. Fuzz corpora need no second look for races: the targets have one thread.
+# What runs under each build, phase by phase; the groups of one phase run beside each other: the first ones compute,
+# the last ones mostly wait. Fuzz corpora need no second look for races: the targets have one thread.
 PLAN = {
-    "debug": ("unit", "fuzz", "integration", "drills"),
-    "release": ("unit", "fuzz", "integration", "drills"),
-    "asan": ("unit", "fuzz", "integration", "drills"),
-    "tsan": ("unit", "integration", "drills"),
+    "debug": (("unit",), ("fuzz",), ("integration", "drills")),
+    "release": (("unit",), ("fuzz",), ("integration", "drills")),
+    "asan": (("unit",), ("fuzz",), ("integration", "drills")),
+    "tsan": (("unit",), ("integration", "drills")),
 }
 
 # Seconds one program may take. A sanitizer slows it several times; the deadline only catches hangs.
-DEADLINE = {"unit": 60, "fuzz": 60, "integration": 120, "drills": 900}
+DEADLINE = {"unit": 60, "fuzz": 60, "integration": 300, "drills": 900}
 DEADLINE_FACTOR = {"asan": 3, "tsan": 5}
 
 # Sanitizer builds repeat drills to look for reports, not to meet more moments: those that go through
 # most of the code, in small sizes. The others trace the server, which LeakSanitizer does not bear, or
 # wait for the disk.
-SANITIZED_DRILLS = ("blackbox/test_auth", "blackbox/test_http", "blackbox/test_import", "blackbox/test_openapi",
-                    "blackbox/test_slo_alerts", "blackbox/test_stop", "blackbox/test_tls", "blackbox/test_db_tls",
+SANITIZED_DRILLS = ("blackbox/test_auth", "blackbox/test_contract", "blackbox/test_http", "blackbox/test_import",
+                    "blackbox/test_openapi", "blackbox/test_slo_alerts", "blackbox/test_stop", "blackbox/test_tls", "blackbox/test_db_tls",
                     "sim/test_alert_minutes",
                     "crash/test_kill_server", "crash/test_kill_mariadb", "crash/test_lost_commit")
 SHORT_DRILLS = {"KILL_ROUNDS": "3", "KILL_EVENTS": "5000", "POWER_ROUNDS": "2", "DB_ROUNDS": "2",
@@ -55,7 +56,7 @@ SHORT_DRILLS = {"KILL_ROUNDS": "3", "KILL_EVENTS": "5000", "POWER_ROUNDS": "2", 
 # mostly wait, for timeouts and restarts, so there can be more of them than processors; under a
 # sanitizer they also compute.
 AT_ONCE = {"unit": os.cpu_count() or 1, "fuzz": os.cpu_count() or 1, "integration": 1, "drills": 4}
-SANITIZED_DRILLS_AT_ONCE = 3
+SANITIZED_AT_ONCE = 3
 
 SANITIZER_REPORT = re.compile(
     r"ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|FATAL: ThreadSanitizer"
@@ -366,10 +367,8 @@ class Runner:
             found = [pair for pair in found if any(text in pair[0] for text in self.match)]
         return found
 
-    def run_group(self, config, group):
-        found = self.programs(config, group)
-        if not found:
-            return
+    def environment(self, config, group):
+        """The variables for programs of GROUP; None when what they need did not start."""
         # SLUICE_BIN and the factor are for the drills, which start the server themselves.
         environment = dict(os.environ, SLUICE_BIN=os.path.join(ROOT, "build", config, "sluice"),
                            DRILL_DEADLINE_FACTOR=str(DEADLINE_FACTOR.get(config, 1)))
@@ -379,27 +378,37 @@ class Runner:
             variables = self.start_database(config)
             if variables is None:
                 self.failed(config, "integration", "the private MariaDB did not start")
-                return
+                return None
             environment.update(variables)
-        at_once = AT_ONCE[group]
-        if config in DEADLINE_FACTOR:
-            at_once = min(at_once, SANITIZED_DRILLS_AT_ONCE)
-        pool = concurrent.futures.ThreadPoolExecutor(max_workers=at_once)
+        return environment
+
+    def submit_group(self, config, group, pool):
+        """Hands the programs of GROUP to POOL. Returns the futures."""
+        found = self.programs(config, group)
+        environment = self.environment(config, group) if found else None
+        running = []
+        for name, command in found if environment else []:
+            built = [part for part in command if part.startswith("build" + os.sep)]
+            if not all(os.path.exists(os.path.join(ROOT, program)) for program in built):
+                self.failed(config, name, "was not built")
+                continue
+            running.append(pool.submit(self.run_program, name, config, group, command, environment))
+        return running
+
+    def run_phase(self, config, groups):
+        """Runs the programs of GROUPS to their ends, of each group as many at a time as it may have."""
+        pools = [concurrent.futures.ThreadPoolExecutor(max_workers=at_once(config, group)) for group in groups]
         try:
-            running = []
-            for name, command in found:
-                built = [part for part in command if part.startswith("build" + os.sep)]
-                if not all(os.path.exists(os.path.join(ROOT, program)) for program in built):
-                    self.failed(config, name, "was not built")
-                    continue
-                running.append(pool.submit(self.run_program, name, config, group, command, environment))
+            running = [future for group, pool in zip(groups, pools)
+                       for future in self.submit_group(config, group, pool)]
             for future in concurrent.futures.as_completed(running):
                 self.report(config, future.result())
         except BaseException:
-            self.stop_all()  # else the pool would wait for what still runs
+            self.stop_all()  # else the pools would wait for what still runs
             raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for pool in pools:
+                pool.shutdown(wait=True, cancel_futures=True)
             self.stop_database()
 
     def run(self, configs):
@@ -410,14 +419,17 @@ class Runner:
                     self.skipped(config, "all", "ThreadSanitizer cannot map its memory on this kernel")
                     continue
             self.build(config)
-            for group in PLAN[config]:
-                if not self.only or group in self.only:
-                    self.run_group(config, group)
+            for phase in PLAN[config]:
+                self.run_phase(config, [group for group in phase if not self.only or group in self.only])
 
     def close(self):
         self.stop_all()
         self.stop_database()
         remove_tree(self.scratch)
+
+
+def at_once(config, group):
+    return min(AT_ONCE[group], SANITIZED_AT_ONCE) if config in DEADLINE_FACTOR else AT_ONCE[group]
 
 
 def kill_marked(marker):
@@ -450,7 +462,7 @@ def sanitizer_options(reports):
     return {
         "ASAN_OPTIONS": common + ":detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
         "UBSAN_OPTIONS": common + ":print_stacktrace=1",
-        "TSAN_OPTIONS": common + ":second_deadlock_stack=1",
+        "TSAN_OPTIONS": f"{common}:second_deadlock_stack=1:suppressions='{ROOT}/tests/tsan.supp'",
     }
 
 

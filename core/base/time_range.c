@@ -35,12 +35,8 @@ parse_seconds(struct span text, int64_t *us_out)
     return *us_out >= TIMESTAMP_MIN_US;
 }
 
-/*
- * In a query '+' stands for a space, so an offset east of UTC that was not encoded comes with one.
- * RFC 3339 has none, so nothing else can be meant.
- */
-static enum err
-parse_date_time(struct span text, int64_t *us_out)
+enum err
+time_range_parse_time(struct span text, int64_t *us_out)
 {
     char mended[64];
     size_t sign_at;
@@ -65,7 +61,7 @@ parse_bound(const char *name, struct span text, bool *epoch, int64_t *us_out,
         buffer_printf(problem, "%s must be epoch seconds within the years 0001 to 9999", name);
         return ERR_INVALID;
     }
-    if (!*epoch && parse_date_time(text, us_out) != ERR_OK) {
+    if (!*epoch && time_range_parse_time(text, us_out) != ERR_OK) {
         buffer_printf(problem, "%s must be RFC3339", name);
         return ERR_INVALID;
     }

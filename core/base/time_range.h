@@ -19,6 +19,12 @@ struct time_range {
     int64_t to_us; /* [from, to) whatever the bounds mean, within the years 0001 to 9999 */
 };
 
+/*
+ * RFC 3339 from a query, where '+' stands for a space: an offset east of UTC that was not encoded
+ * comes with one. RFC 3339 has none, so nothing else can be meant.
+ */
+MUST_CHECK enum err time_range_parse_time(struct span text, int64_t *us_out);
+
 /* ERR_INVALID appends a sentence for the client to PROBLEM. */
 MUST_CHECK enum err time_range_parse(struct span from, struct span to, struct time_range *out,
                                      struct buffer *problem);

@@ -440,7 +440,7 @@ take_timestamp(struct decoding *decoding)
 static enum err
 take_header_key(struct decoding *decoding, struct span *out)
 {
-    static const char expected[] = "Idempotency-Key must be 1 to 255 visible ASCII characters";
+    static const char expected[] = "Idempotency-Key must be 1 to 255 printable ASCII characters";
     struct buffer *scratch = decoding->scratch;
     struct span key = decoding->input->idempotency_key;
     char *start = scratch->data + scratch->len;
@@ -473,7 +473,7 @@ take_header_key(struct decoding *decoding, struct span *out)
             }
             c = key.data[i];
         }
-        if (c < 0x21 || c > 0x7E || len == EVENT_NAME_MAX) {
+        if (c < 0x20 || c > 0x7E || len == EVENT_NAME_MAX) {
             return refuse(decoding, expected);
         }
         start[len++] = c;

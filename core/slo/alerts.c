@@ -434,6 +434,33 @@ objectives_version(const struct alerts *alerts)
     return alerts->config.objectives_version(alerts->config.objectives_arg);
 }
 
+struct silent_list {
+    struct slices *slices;
+    struct name_list *list;
+};
+
+/* A service with definitions that has no events, and so is not in the store. */
+static void
+add_silent(void *arg, struct span tenant, struct span service)
+{
+    const struct silent_list *silent = arg;
+
+    if (!slices_has_series(silent->slices, tenant, service)) {
+        add_name(silent->list, tenant, service);
+    }
+}
+
+static void
+list_series(const struct alerts *alerts, struct name_list *list)
+{
+    struct silent_list silent = {alerts->config.slices, list};
+
+    slices_each_series(alerts->config.slices, add_name, list);
+    if (alerts->config.each_defined != NULL) {
+        alerts->config.each_defined(alerts->config.objectives_arg, add_silent, &silent);
+    }
+}
+
 static void
 judge_all(struct alerts *alerts, int64_t now_us)
 {
@@ -448,7 +475,7 @@ judge_all(struct alerts *alerts, int64_t now_us)
             series->watched[j].seen = false;
         }
     }
-    slices_each_series(alerts->config.slices, add_name, &list);
+    list_series(alerts, &list);
     if (!list.text.failed) {
         judge_list(alerts, &list, now_us);
         end_round(alerts, now_us);

@@ -30,12 +30,17 @@ struct alerts;
 typedef void alerts_objectives_fn(void *arg, struct span tenant, struct span service,
                                   struct slo_config *out);
 
+typedef void alerts_series_fn(void *arg, struct span tenant, struct span service);
+
 struct alerts_config {
     struct slices *slices; /* borrowed */
     alerts_objectives_fn *objectives;
     /* Another number after every change of any objective; one call at a time. NULL: never. */
     uint64_t (*objectives_version)(void *arg);
     void *objectives_arg;
+    /* Calls FN for each service that somebody has defined objectives of: it is watched before its
+     * first event, too. ARG is objectives_arg; FN calls nothing of this. NULL: there are none. */
+    void (*each_defined)(void *arg, alerts_series_fn *fn, void *fn_arg);
 };
 
 /* ERR_NO_MEMORY. */

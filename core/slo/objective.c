@@ -487,6 +487,14 @@ read_good_status(const struct reading *reading, struct slo_objective *out)
                             &out->good_status);
 }
 
+/* A window's length in days, as far as there are whole ones. */
+static int64_t
+whole_days(int64_t minutes)
+{
+    return (minutes + DAY - 1) / DAY;
+}
+
+/* An answer has both members, and either may have been edited in it: they must agree. */
 static enum err
 read_window(const struct reading *reading, struct slo_objective *out)
 {
@@ -494,19 +502,23 @@ read_window(const struct reading *reading, struct slo_objective *out)
     int64_t days = 0;
     enum err err = ERR_OK;
 
-    if (reading->present[MEMBER_WINDOW]) {
-        err = read_text(reading, MEMBER_WINDOW, "window", text, sizeof(text));
-    } else if (reading->present[MEMBER_WINDOWS_DAYS]) {
+    if (reading->present[MEMBER_WINDOWS_DAYS]) {
         err = read_integer(reading, MEMBER_WINDOWS_DAYS, "windows_days", 1, WINDOW_DAYS_MAX, &days);
-        if (err == ERR_OK) {
-            (void)snprintf(text, sizeof(text), "%dd", (int)days);
-        }
+        (void)snprintf(text, sizeof(text), "%dd", (int)days);
+    }
+    if (err == ERR_OK && reading->present[MEMBER_WINDOW]) {
+        err = read_text(reading, MEMBER_WINDOW, "window", text, sizeof(text));
     }
     if (err != ERR_OK) {
         return err;
     }
     if (objective_parse_window(span_of(text), &out->window, &out->window_minutes) != ERR_OK) {
         return refuse(reading, "window must be from 1h to 90d, or week or month");
+    }
+    if (days != 0 && days != whole_days(out->window_minutes)) {
+        return refuse(reading,
+                      "window is %s and windows_days %d: leave one out, or make them agree", text,
+                      (int)days);
     }
     if (out->window == SLO_ROLLING) {
         return reading->present[MEMBER_ZONE]
@@ -540,7 +552,6 @@ read_time(const struct reading *reading, enum member member, const char *name, i
 static enum err
 read_stored(const struct reading *reading, struct objective *out)
 {
-    int64_t version = 0;
     enum err err =
         read_time(reading, MEMBER_HISTORY_FROM, "history_from", &out->slo.counted_from_us);
 
@@ -550,9 +561,8 @@ read_stored(const struct reading *reading, struct objective *out)
     if (err == ERR_OK) {
         err = read_time(reading, MEMBER_UPDATED_AT, "updated_at", &out->updated_us);
     }
-    if (err == ERR_OK) {
-        err = read_integer(reading, MEMBER_VERSION, "version", 1, UINT32_MAX, &version);
-        out->version = (uint32_t)version;
+    if (err == ERR_OK && !reading->present[MEMBER_VERSION]) {
+        return refuse(reading, "version is required");
     }
     if (err == ERR_OK && reading->present[MEMBER_UPDATED_BY]) {
         err = read_text(reading, MEMBER_UPDATED_BY, "updated_by", out->updated_by,
@@ -561,10 +571,23 @@ read_stored(const struct reading *reading, struct objective *out)
     return err;
 }
 
+/* The column that takes a row of table slo out of force. Here that is DELETE. */
+static enum err
+read_status_word(const struct reading *reading)
+{
+    const struct json_value *value = &reading->value[MEMBER_STATUS];
+
+    if (value->type != JSON_STRING || !span_is(json_content(value->raw), "active")) {
+        return refuse(reading, "status can only be active: delete what is not to be in force");
+    }
+    return ERR_OK;
+}
+
 static enum err
 read_definition(const struct reading *reading, struct objective *out)
 {
     int64_t min_bad_events = SLO_MIN_BAD_EVENTS_DEFAULT;
+    int64_t version = 0;
     const char *why = "";
     enum err err = read_names(reading, out);
 
@@ -579,6 +602,13 @@ read_definition(const struct reading *reading, struct objective *out)
     }
     if (err == ERR_OK) {
         err = read_window(reading, &out->slo);
+    }
+    if (err == ERR_OK && reading->present[MEMBER_STATUS]) {
+        err = read_status_word(reading);
+    }
+    if (err == ERR_OK && reading->present[MEMBER_VERSION]) {
+        err = read_integer(reading, MEMBER_VERSION, "version", 1, UINT32_MAX, &version);
+        out->version = (uint32_t)version;
     }
     if (err == ERR_OK && reading->present[MEMBER_MIN_BAD]) {
         err = read_integer(reading, MEMBER_MIN_BAD, "min_bad_events", 0, MIN_BAD_EVENTS_MAX,
@@ -722,8 +752,7 @@ objective_write(struct buffer *out, const struct objective *objective)
     }
     objective_window_text(slo, window);
     write_text(out, "window", window);
-    buffer_printf(out, ",\"windows_days\":%lld",
-                  (long long)((slo->window_minutes + DAY - 1) / DAY));
+    buffer_printf(out, ",\"windows_days\":%lld", (long long)whole_days(slo->window_minutes));
     if (slo->window != SLO_ROLLING) {
         write_text(out, "time_zone", slo->zone);
     }

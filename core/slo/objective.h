@@ -39,8 +39,9 @@ int objective_compare(const struct objective *a, const struct objective *b);
 /*
  * Fills *OUT from a JSON object. Members: service_name, slo_type, slo_value (also called service,
  * type, target), threshold_ms with latency, good_status with availability, window or windows_days,
- * time_zone with a calendar window, min_bad_events, and id and tenant, which are left empty when
- * missing. Members that only an answer has are passed over, so that what was read can be sent back.
+ * time_zone with a calendar window, min_bad_events, and id, tenant and version, which are left
+ * empty when missing. Members that only an answer has are passed over, so that what was read can be
+ * sent back.
  * ERR_INVALID: a sentence is in PROBLEM. ERR_NO_MEMORY.
  */
 MUST_CHECK enum err objective_read(struct span json, struct objective *out,

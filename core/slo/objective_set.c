@@ -303,3 +303,14 @@ objective_set_each_service(const struct objective_set *set, struct span tenant,
         fn(arg, span_of(first->service));
     }
 }
+
+void
+objective_set_each_series(const struct objective_set *set,
+                          void (*fn)(void *arg, struct span tenant, struct span service), void *arg)
+{
+    for (size_t at = 0; set != NULL && at < set->group_count; at++) {
+        const struct objective *first = set->groups[at].first;
+
+        fn(arg, span_of(first->tenant), span_of(first->service));
+    }
+}

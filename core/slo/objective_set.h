@@ -53,4 +53,9 @@ void objective_set_add_thresholds(const struct objective_set *set, struct span t
 void objective_set_each_service(const struct objective_set *set, struct span tenant,
                                 void (*fn)(void *arg, struct span service), void *arg);
 
+/* Calls FN for each service that has definitions, of all tenants, in the order of names. */
+void objective_set_each_series(const struct objective_set *set,
+                               void (*fn)(void *arg, struct span tenant, struct span service),
+                               void *arg);
+
 #endif

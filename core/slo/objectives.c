@@ -24,6 +24,7 @@ struct objectives {
     pthread_mutex_t lock;            /* guards NOW */
     const struct objective_set *now; /* never NULL */
     _Atomic bool stale;
+    bool refused; /* what was last loaded is not in force. Guarded by STORE_LOCK */
 };
 
 /* Definitions being gathered; the first error ends it. */
@@ -192,6 +193,54 @@ install_and_copy(struct objectives *objectives, const struct objective_set *set)
     return install(objectives, set);
 }
 
+static int
+compare_age(const void *left, const void *right)
+{
+    const struct objective *a = left;
+    const struct objective *b = right;
+    int order = strcmp(a->tenant, b->tenant);
+
+    if (order == 0) {
+        order = strcmp(a->service, b->service);
+    }
+    if (order == 0) {
+        order = (a->created_us > b->created_us) - (a->created_us < b->created_us);
+    }
+    return order != 0 ? order : strcmp(a->slo.id, b->slo.id);
+}
+
+/*
+ * With SQL a service can be given more definitions than it may have. The oldest count; one row too
+ * many must not keep all the others out of force.
+ */
+static void
+leave_out_excess(struct gathering *gathering)
+{
+    struct objective *items = gathering->items;
+    size_t kept = 0;
+    size_t of_service = 0;
+
+    if (gathering->len > 0) {
+        qsort(items, gathering->len, sizeof(*items), compare_age);
+    }
+    for (size_t i = 0; i < gathering->len; i++) {
+        if (kept == 0 || strcmp(items[kept - 1].tenant, items[i].tenant) != 0 ||
+            strcmp(items[kept - 1].service, items[i].service) != 0) {
+            of_service = 0;
+        }
+        if (of_service == SLO_OBJECTIVES_MAX) {
+            log_warn("objectives.left_out", LOG_STR("id", items[i].slo.id),
+                     LOG_STR("tenant", items[i].tenant), LOG_STR("service", items[i].service),
+                     LOG_STR("hint", "its service has as many objectives as there can be"),
+                     LOG_END);
+            continue;
+        }
+        of_service++;
+        items[kept++] = items[i];
+    }
+    gathering->len = kept;
+}
+
 /* STORE_LOCK held. */
 static enum err
 refresh(struct objectives *objectives)
@@ -200,7 +249,7 @@ refresh(struct objectives *objectives)
     const struct objective_set *set = NULL;
     struct gathering gathering = {0};
     char problem[OBJECTIVE_PROBLEM_SIZE] = "";
-    bool changed = false;
+    bool changed = objectives->refused;
     enum err err;
 
     if (store == NULL) {
@@ -208,6 +257,7 @@ refresh(struct objectives *objectives)
     }
     err = store->load(store->self, &changed, gather, &gathering);
     if (err == ERR_OK && changed) {
+        leave_out_excess(&gathering);
         err = objective_set_new(&set, gathering.items, gathering.len, objectives->config.future_us,
                                 problem);
         if (err == ERR_OK) {
@@ -219,6 +269,7 @@ refresh(struct objectives *objectives)
             log_error("objectives.load_refused", LOG_ERR(err), LOG_STR("cause", problem), LOG_END);
             objective_set_release(set);
         }
+        objectives->refused = err != ERR_OK;
     }
     /* A database without tables has no definitions either. */
     atomic_store_explicit(&objectives->stale, err != ERR_OK && err != ERR_NOT_FOUND,
@@ -290,10 +341,11 @@ find_former(const struct gathering *gathering, const struct objective *next)
     return at;
 }
 
-/* Makes the change in GATHERING and completes *NEXT. */
+/* Makes the change in GATHERING and completes *NEXT. ERR_INVALID: it is of another version. */
 static enum err
 apply_change(const struct objectives *objectives, enum objective_change what,
-             struct gathering *gathering, struct objective *next)
+             struct gathering *gathering, struct objective *next,
+             char problem[OBJECTIVE_PROBLEM_SIZE])
 {
     const int64_t now_us = clock_wall_us(objectives->config.clock);
     const size_t at = find_former(gathering, next);
@@ -309,8 +361,17 @@ apply_change(const struct objectives *objectives, enum objective_change what,
         return ERR_NOT_FOUND;
     }
     if (what == OBJECTIVE_UPDATE) {
+        const uint32_t version = gathering->items[at].version;
+
+        /* Who sends back what was read must not undo what somebody else has changed since. */
+        if (next->version != 0 && next->version != version) {
+            (void)snprintf(problem, OBJECTIVE_PROBLEM_SIZE,
+                           "version %u is in force, not %u: read it again, or leave version out",
+                           version, next->version);
+            return ERR_INVALID;
+        }
         memcpy(next->tenant, gathering->items[at].tenant, sizeof(next->tenant));
-        next->version = gathering->items[at].version + 1;
+        next->version = version + 1;
         next->created_us = gathering->items[at].created_us;
         next->updated_us = now_us;
         next->slo.counted_from_us = counted_from(objectives, next, now_us);
@@ -369,7 +430,8 @@ change(struct objectives *objectives, enum objective_change what, struct objecti
         err = ERR_INVALID;
     }
     if (err == ERR_OK) {
-        err = apply_change(objectives, what, &gathering, next);
+        err = apply_change(objectives, what, &gathering, next, problem);
+        *conflict = err == ERR_INVALID;
     }
     if (err == ERR_OK) {
         err = objective_set_new(&set, gathering.items, gathering.len, objectives->config.future_us,

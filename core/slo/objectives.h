@@ -29,9 +29,10 @@ enum objective_change {
 /* The port to the table of record. Calls are made one at a time, from any thread. */
 struct objective_store {
     /*
-     * Calls FN for each definition when any has changed since the last load that worked (and
-     * *CHANGED is then true); rows that make no sense are left out and logged. ERR_UNAVAILABLE,
-     * ERR_NOT_FOUND (no tables yet), or FN's error.
+     * Calls FN for each definition when any has changed since the last load that worked, or when
+     * *CHANGED is true before; it is true after if FN was called. The first made come first, and no
+     * more than OBJECTIVES_TOTAL_MAX. Rows that make no sense are left out and logged.
+     * ERR_UNAVAILABLE, ERR_NOT_FOUND (no tables yet), or FN's error.
      */
     enum err (*load)(void *self, bool *changed,
                      enum err (*fn)(void *arg, const struct objective *objective), void *arg);
@@ -75,12 +76,13 @@ bool objectives_stale(const struct objectives *objectives);
 MUST_CHECK enum err objectives_refresh(struct objectives *objectives);
 
 /*
- * Makes one change; OBJECTIVE is valid, has an id, a tenant and updated_by; version and times are
- * set here, and *OUT is what is in force then (OBJECTIVE_DELETE: what was). Of OBJECTIVE_DELETE
- * only id, tenant and updated_by count. A definition of another tenant is ERR_NOT_FOUND, but for an
- * empty tenant, which stands for any. ERR_INVALID: PROBLEM says, as when the id is taken (CONFLICT
- * is then true); ERR_UNAVAILABLE: nothing was changed; ERR_UNKNOWN; ERR_IO: the file, without a
- * store. May block.
+ * Makes one change; OBJECTIVE is valid, has an id, a tenant and updated_by; its version, unless 0,
+ * must be the one that OBJECTIVE_UPDATE changes; version and times are set here, and *OUT is what
+ * is in force then (OBJECTIVE_DELETE: what was). Of OBJECTIVE_DELETE only id, tenant and updated_by
+ * count. A definition of another tenant is ERR_NOT_FOUND, but for an empty tenant, which stands for
+ * any. ERR_INVALID: PROBLEM says, as when the id is taken or the version is another (CONFLICT is
+ * then true); ERR_UNAVAILABLE: nothing was changed; ERR_UNKNOWN; ERR_IO: the file, without a store.
+ * May block.
  */
 MUST_CHECK enum err objectives_change(struct objectives *objectives, enum objective_change what,
                                       const struct objective *objective, struct objective *out,

@@ -418,33 +418,17 @@ class EventsCase(runner.Drill):
             self.assertEqual(client.get("/events", {"X-API-Key": "wrong"}).status, 401)
         self.check_stderr()
 
-    def test_every_refusal_says_what_is_wrong(self):
+    def test_a_cursor_belongs_to_its_question(self):
         server = self.server()
         with server.client() as client:
             self.send(client, 20)
             cursor = ask(client, limit=5)["next_cursor"]
-            for limit in ("0", "1001", "-1", "ten", "1.5", "99999999999999999999", "1%20"):
-                self.refused(client, "limit=" + limit, "limit must be a whole number from 1 to 1000")
-            self.refused(client, "order=newest", "order must be asc or desc")
-            self.refused(client, "from=yesterday", "from must be RFC3339")
-            self.refused(client, "to=2026-13-01T00:00:00Z", "to must be RFC3339")
-            self.refused(client, "from=99999999999999", "from must be epoch seconds")
-            self.refused(client, "from=5&to=4", "less than or equal")
-            self.refused(client, "from=2026-01-02T00:00:00Z&to=2026-01-02T00:00:00Z", "from must be < to")
-            self.refused(client, "from=2026-01-02T00:00:00Z&to=5", "both be RFC3339 or both be epoch")
-            self.refused(client, "user_id=%ff", "user_id is not valid UTF-8")
-            self.refused(client, "user_id=%zz", "user_id is not a valid query value")
-            self.refused(client, "channel=a%00b", "channel is not a valid query value")
-            self.refused(client, "service=" + "x" * 256, "service must be at most 255 bytes")
             for wrong in ("x", cursor[:-1], cursor + "0", cursor[:-1] + "z", cursor[:20] + ("1" if cursor[20] == "0" else "0") + cursor[21:], cursor.upper() + ""):
                 if wrong != cursor:
                     self.refused(client, "limit=5&cursor=" + wrong, "cursor is not one this server gave out")
             for change in ("order=asc", "event_name=n", "user_id=u-1", "from=5", "to=1767323045"):
                 self.refused(client, change + "&cursor=" + cursor, "cursor belongs to another question")
             self.assertEqual(len(ask(client, limit=15, cursor=cursor)["events"]), 15)
-            head = client.request("HEAD", "/events")
-            self.assertEqual((head.status, head.body), (200, b""))
-            self.assertIn("GET", client.request("DELETE", "/events").header("allow"))
         self.check_stderr()
 
 

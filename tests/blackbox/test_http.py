@@ -1,11 +1,12 @@
-"""Every request and answer of the HTTP contract, on a real server, with and without a database."""
+"""What events become, what a connection may do, metrics and settings, with and without a database.
+
+The table of requests and answers is test_contract.py.
+"""
 
 import concurrent.futures
-import gzip
 import hashlib
 import json
 import os
-import re
 import sys
 import time
 
@@ -14,7 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import procs
 import runner
-from http_client import ConnectionLost, chunked, request_bytes
+from http_client import ConnectionLost, request_bytes
 
 JSON = {"Content-Type": "application/json"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -184,13 +185,6 @@ class Shapes(HttpCase):
         self.accepted(self.http.post("/events", body, JSON), 202)
         self.assertEqual(json.loads(self.row(event_id)["properties"]), json.loads(raw))
 
-    def test_precedence_of_ids_is_header_then_event_id_then_id(self):
-        header, first, second = self.unique("h"), self.unique("f"), self.unique("s")
-        event = {"type": "t", "event_id": first, "id": second}
-        self.accepted(self.http.post("/events", event, {"Idempotency-Key": header}), 202, header)
-        self.accepted(self.http.post("/events", event), 202, first)
-        self.accepted(self.http.post("/events", {"type": "t", "id": second}), 202, second)
-
     def test_traceparent_becomes_the_trace_id(self):
         event_id, trace = self.unique(), "4bf92f3577b34da6a3ce929d0e0e4736"
         self.accepted(
@@ -238,20 +232,6 @@ class Shapes(HttpCase):
             self.assertEqual(sorted(answer.status for answer in answers), [200] * 11 + [202])
             self.assertEqual(len({answer.json()["seq"] for answer in answers}), 1)
             self.row(event_id)
-
-    def test_gzip_bodies(self):
-        event_id = self.unique()
-        packed = gzip.compress(json.dumps({"id": event_id, "type": "z"}).encode())
-        if self.http.post("/events", packed, {**JSON, "Content-Encoding": "gzip"}).status == 415:
-            self.skipTest("this build takes no compressed bodies")
-        event_id = self.unique()
-        packed = gzip.compress(json.dumps({"id": event_id, "type": "z"}).encode())
-        self.accepted(self.http.post("/events", packed, {**JSON, "Content-Encoding": "gzip"}), 202, event_id)
-        self.assertEqual(self.row(event_id)["name"], "z")
-        self.assertEqual(
-            self.http.post("/events", packed[:-9], {**JSON, "Content-Encoding": "gzip"}).status, 400
-        )
-        self.assertEqual(self.http.post("/events", b"{}", {**JSON, "Content-Encoding": "br"}).status, 415)
 
 
 class Bulk(HttpCase):
@@ -332,10 +312,6 @@ class Bulk(HttpCase):
         for event_id in ids:
             self.row(event_id)
 
-    def test_ids_can_be_left_out(self):
-        body = self.http.post("/events/bulk?ids=0", self.lines([self.unique()]), NDJSON).json()
-        self.assertNotIn("event_ids", body)
-
     def test_limits_of_a_bulk(self):
         many = "\n".join('{"type":"m"}' for _ in range(10001))
         answer = self.http.post("/events/bulk", many, NDJSON)
@@ -345,145 +321,6 @@ class Bulk(HttpCase):
         self.assertEqual((answer.status, answer.json()["accepted"]), (202, 10000))
         self.assertEqual(self.http.post("/events/bulk", "", NDJSON).status, 400)
         self.assertEqual(self.http.post("/events/bulk", [], JSON).status, 400)
-
-
-class Refusals(HttpCase):
-    """What is not stored, and why; no database."""
-
-    def test_what_is_not_json(self):
-        for body in (
-            b"", b"{", b"nonsense", b'{"a":01}', b'{"a":1.}', b'{"a":NaN}', b'{"a":1,}', b"{} x", b"\xef\xbb\xbf{}",
-            b'{"type":"\xff"}', b'{"type":"a\tb"}', b'{"type":"\\ud800"}', b'{"type":"a","type":"b"}',
-            b'{"payload":' + b"[" * 200 + b"]" * 200 + b"}", b"{'type':'a'}", b'{"a":1e400}',
-        ):
-            with self.subTest(body=body[:40]):
-                answer = self.http.post("/events", body, JSON)
-                self.assertEqual(answer.status, 400, answer)
-                self.assertIn(self.refused(answer, 400, answer.json()["error"])["error"], ("invalid_json", "validation_error"))
-        self.refused(self.http.post("/events", b"{", JSON), 400, "invalid_json")
-
-    def test_what_is_json_but_no_event(self):
-        now = self.now
-        good_c = {"event_name": "v", "channel": "web", "user_id": "u", "timestamp": now}
-        cases = [
-            ("/ingest", {}), ("/ingest", {"service": "a"}), ("/ingest", {"service": "a", "status": 200}),
-            ("/ingest", {"status": 200, "latency_ms": 1}),
-            ("/ingest", {"service": "", "status": 200, "latency_ms": 1}),
-            ("/ingest", {"service": "a" * 256, "status": 200, "latency_ms": 1}),
-            ("/ingest", {"service": 5, "status": 200, "latency_ms": 1}),
-            ("/ingest", {"service": "a", "status": 99, "latency_ms": 1}),
-            ("/ingest", {"service": "a", "status": 600, "latency_ms": 1}),
-            ("/ingest", {"service": "a", "status": 200.5, "latency_ms": 1}),
-            ("/ingest", {"service": "a", "status": "200", "latency_ms": 1}),
-            ("/ingest", {"service": "a", "status": 200, "latency_ms": -1}),
-            ("/ingest", {"service": "a", "status": 200, "latency_ms": "1"}),
-            ("/ingest", {"service": "a", "status": 200, "latency_ms": None}),
-            ("/ingest", {"service": "a", "status": 200, "latency_ms": 1, "timestamp": "yesterday"}),
-            ("/ingest", {"service": "a", "status": 200, "latency_ms": 1, "timestamp": now + 3600}),
-            ("/events", {"event_name": "a"}), ("/events", {"event_name": "", "timestamp": rfc3339(now)}),
-            ("/events", {"event_name": "a", "timestamp": "2024-13-01T00:00:00Z"}),
-            ("/events", {"event_name": "a", "timestamp": "2023-02-29T00:00:00Z"}),
-            ("/events", {"event_name": "a", "timestamp": "2024-01-01T00:00:00"}),
-            ("/events", {"event_name": "a", "timestamp": rfc3339(now + 3600)}),
-            ("/events", {"event_name": "a", "timestamp": rfc3339(now), "properties": []}),
-            ("/events", {"type": 5}), ("/events", {"type": "a" * 256}),
-            ("/events", {"type": "t", "id": "x" * 256}),
-            ("/events", {"type": "t", "payload": "text"}), ("/events", {"type": "t", "payload": [1]}),
-            ("/events", {**good_c, "timestamp": 0}), ("/events", {**good_c, "timestamp": rfc3339(now)}),
-            ("/events", {**good_c, "timestamp": now + 0.5}), ("/events", {**good_c, "tags": "x"}),
-            ("/events", {**good_c, "tags": [1]}), ("/events", {**good_c, "metadata": []}),
-            ("/events", {k: v for k, v in good_c.items() if k != "user_id"}),
-            ("/events", {k: v for k, v in good_c.items() if k != "channel"}),
-            ("/events", {k: v for k, v in good_c.items() if k != "event_name"}),
-            ("/events", {k: v for k, v in good_c.items() if k != "timestamp"}),
-        ]
-        before = self.main.metric("sluice_events_acked_total")
-        for body in ("[]", "[{}]", '"text"', "5", "null", "true"):
-            answer = self.http.post("/events", body, JSON)
-            self.assertEqual(answer.status, 400, body)
-            self.assertIn(answer.json()["error"], ("invalid_json", "validation_error"))
-        for target, body in cases:
-            with self.subTest(target=target, body=str(body)[:90]):
-                answer = self.http.post(target, json.dumps(body), JSON)
-                self.refused(answer, 400, "validation_error")
-        self.assertEqual(self.main.metric("sluice_events_acked_total"), before)
-
-    def test_a_slightly_fast_clock_is_tolerated(self):
-        answer = self.http.post("/events", {"type": "t", "timestamp": int(time.time() * 1000) + 500})
-        self.assertEqual(answer.status, 202)
-
-    def test_names_of_255_bytes_and_of_many_scripts_are_taken(self):
-        for name in ("a" * 255, "\u00e9" * 127, "\u4e2d" * 85, "\U0001f600" * 63, "a b/c\"\\"):
-            self.accepted(self.http.post("/events", {"type": name}), 202)
-        self.refused(self.http.post("/events", {"type": "\u00e9" * 128}), 400, "validation_error")
-
-    def test_idempotency_keys_that_are_none(self):
-        for key in ('""', "x" * 256):
-            with self.subTest(key=key[:5]):
-                self.refused(self.http.post("/events", {"type": "t"}, {"Idempotency-Key": key}), 400, "validation_error")
-
-    def test_unknown_targets_and_methods(self):
-        self.refused(self.http.get("/nothing"), 404, "not_found")
-        for method, target in (("GET", "/ingest"), ("PUT", "/events"), ("POST", "/health"), ("PATCH", "/slo/status")):
-            with self.subTest(method=method, target=target):
-                answer = self.http.request(method, target)
-                self.refused(answer, 405, "method_not_allowed")
-                self.assertTrue(answer.header("allow"))
-                self.assertNotIn(method, re.split(r", *", answer.header("allow")))
-
-    def test_media_types(self):
-        for media_type in ("application/json; charset=utf-8", "APPLICATION/JSON", "application/json;charset=UTF-8"):
-            self.accepted(self.http.post("/events", b"{}", {"Content-Type": media_type}), 202)
-        self.accepted(self.http.post("/events", b"{}"), 202)
-        for media_type in ("text/html", "application/xml", "multipart/form-data; boundary=x"):
-            self.refused(self.http.post("/events", b"{}", {"Content-Type": media_type}), 415, "unsupported_media_type")
-
-    def test_an_event_larger_than_its_limit(self):
-        body = '{"type":"t","payload":{"x":"%s"}}' % ("a" * 70000)
-        self.refused(self.http.post("/events", body, JSON), 413, "body_too_large")
-        fits = '{"type":"t","payload":{"x":"%s"}}' % ("a" * 60000)
-        self.accepted(self.main.client().post("/events", fits, JSON), 202)
-
-    def test_a_body_larger_than_its_limit_is_refused_before_it_is_sent(self):
-        self.http.send(
-            b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 104857600\r\n\r\n"
-        )
-        self.refused(self.http.read(), 413, "body_too_large")
-
-    def test_a_chunked_body_that_grows_beyond_the_limit(self):
-        self.http.send(
-            b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n"
-        )
-        block = b"%x\r\n%s\r\n" % (1 << 20, b" " * (1 << 20))
-        try:
-            for _ in range(20):
-                self.http.send(block)
-            self.http.send(b"0\r\n\r\n")
-        except ConnectionLost:
-            pass  # it may close while we still send
-        try:
-            self.refused(self.http.read(), 413, "body_too_large")
-        except ConnectionLost:
-            pass
-        self.assertEqual(self.main.ready_status(), 200)
-
-    def test_headers_beyond_their_limit(self):
-        try:
-            answer = self.http.get("/health", {"X-Long": "a" * 200000})
-            self.refused(answer, 431, "headers_too_large")
-        except ConnectionLost:
-            self.fail("no answer to too large headers")
-
-    def test_a_gzip_bomb_is_stopped_at_the_body_limit(self):
-        if self.http.post("/events", gzip.compress(b"{}"), {**JSON, "Content-Encoding": "gzip"}).status == 415:
-            self.skipTest("this build takes no compressed bodies")
-        bomb = gzip.compress(b" " * (200 << 20), 9)
-        began = time.monotonic()
-        answer = self.http.post("/events/bulk", bomb, {**NDJSON, "Content-Encoding": "gzip"})
-        self.refused(answer, 413, "body_too_large")
-        self.assertLess(time.monotonic() - began, 30)
 
 
 class Protocol(HttpCase):
@@ -509,83 +346,12 @@ class Protocol(HttpCase):
             self.http.send(bytes([byte]))
         self.accepted(self.http.read(), 202)
 
-    def test_chunked_requests(self):
-        head = b"POST /events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        self.http.send(head + chunked(b'{"type":"chunks","payload":{"a":1}}', 3))
-        self.accepted(self.http.read(), 202)
-        self.accepted(self.http.post("/events", {}), 202)
-
-    def test_expect_100_continue(self):
-        self.http.send(
-            b"POST /events HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
-        )
-        time.sleep(0.2)
-        self.http.send(b"{}")
-        self.accepted(self.http.read(), 202)
-
-    def test_connection_close_and_http_1_0(self):
-        answer = self.http.post("/events", {}, {"Connection": "close"})
-        self.accepted(answer, 202)
-        client = self.main.client()
-        client.send(b"GET /health HTTP/1.0\r\n\r\n")
-        self.assertEqual(client.read().status, 200)
-        self.assertTrue(client.closed_by_peer())
-
-    def test_head_has_no_body(self):
-        answer = self.http.request("HEAD", "/health")
-        self.assertEqual((answer.status, answer.body), (200, b""))
-        self.assertEqual(self.http.get("/health").status, 200)
-
-    def test_a_slow_client_gets_408_and_is_closed(self):
-        for start in (b"POST /eve", b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"):
-            with self.subTest(start=start):
-                client = self.main.client()
-                client.send(start)
-                self.refused(client.read(), 408, "request_timeout")
-                self.assertTrue(client.closed_by_peer())
-
-    def test_smuggling_inputs_are_refused_and_the_connection_is_closed(self):
-        body = b'{"type":"smuggled","id":"smuggled"}'
-        inside = b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-        cases = {
-            "two different lengths": b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}" + inside,
-            "length and chunked": b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + inside,
-            "chunked is not last": b"POST /events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n" + inside,
-            "bad chunk size": b"POST /events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n" + inside,
-            "chunk without CRLF": b"POST /events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}0\r\n\r\n" + inside,
-            "negative length": b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n" + inside,
-            "length overflow": b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551618\r\n\r\n{}" + inside,
-            "folded header": b"POST /events HTTP/1.1\r\nHost: x\r\nX-A: b\r\n c\r\nContent-Length: 2\r\n\r\n{}" + inside,
-            "bare CR in a header": b"POST /events HTTP/1.1\r\nHost: x\r\nX-A: b\rc\r\nContent-Length: 2\r\n\r\n{}" + inside,
-            "blank before the colon": b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length : 2\r\n\r\n{}" + inside,
-        }
-        for name, data in cases.items():
-            with self.subTest(name=name):
-                client = self.main.client(timeout=5)
-                client.send(data)
-                try:
-                    answer = client.read()
-                    self.assertIn(answer.status, (400, 411, 413, 501), answer)
-                except ConnectionLost:
-                    pass
-                try:
-                    self.assertTrue(client.closed_by_peer(5), "the connection stays open")
-                except ConnectionLost:
-                    pass
-        answer = self.http.post("/events", {"type": "smuggled", "id": "smuggled"})
-        self.assertEqual(answer.status, 202, "a request hidden behind a bad one was carried out")
-
     def test_a_reset_in_mid_body_disturbs_nobody(self):
         for _ in range(20):
             client = self.main.client()
             client.send(b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
             client.close()
         self.accepted(self.http.post("/events", {}), 202)
-
-    def test_request_ids_are_echoed_or_made(self):
-        first = self.http.get("/health").header("x-request-id")
-        second = self.http.get("/health").header("x-request-id")
-        self.assertTrue(first and second and first != second)
 
     def test_noise_never_ends_the_server(self):
         for _ in range(100):
@@ -601,15 +367,6 @@ class Protocol(HttpCase):
 
 class WithoutDatabase(HttpCase):
     """The log alone: everything is acked and kept."""
-
-    def test_health_and_ready(self):
-        for target in ("/health", "/livez"):
-            self.assertEqual((self.http.get(target).status, self.http.get(target).json()), (200, {"status": "ok"}))
-        self.assertEqual(self.http.get("/health", {"Accept": "text/plain"}).body.strip(), b"OK")
-        for target in ("/ready", "/readyz"):
-            body = self.http.get(target).json()
-            self.assertEqual(body["status"], "ready")
-            self.assertIsInstance(body["checks"], dict)
 
     def test_it_says_that_it_has_no_database(self):
         events = [line.get("event", "") + json.dumps(line) for line in self.main.lines()]

@@ -8,6 +8,7 @@ import fcntl
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import procs
 import runner
+from certificates import Certificates
 
 EVENTS = procs.int_env("IMPORT_EVENTS", 50000)
 KILLS = procs.int_env("IMPORT_KILLS", 12)
@@ -328,6 +330,53 @@ class Import(runner.Drill):
         server = self.server(API_KEYS="acme:right")
         out, _ = self.run_import(server, self.ndjson("a.ndjson", 10))
         self.assertEqual(self.counts(out), (10, 0, 0))
+
+    def test_https_and_whom_to_trust(self):
+        certs = Certificates(self.path("certs"))
+        certs.authority()
+        certs.authority("other")
+        certs.signed("server")
+        server = self.server(
+            start=False, TLS_CERT_FILE=certs.path("server.pem"), TLS_KEY_FILE=certs.path("server.key")
+        )
+        server.tls = certs.client()
+        server.start()
+        path = self.ndjson("a.ndjson", 10)
+        url = "--url=https://127.0.0.1:%d" % server.port
+        _, err = self.run_import(server, path, url, code=1)
+        self.assertIn("certificate", err)
+        _, err = self.run_import(server, path, url, "--cacert=" + certs.path("other.pem"), code=1)
+        self.assertIn("certificate", err)
+        self.assertEqual(server.metric("sluice_events_received_total"), 0)
+        out, _ = self.run_import(server, path, url, "--cacert=" + certs.path("ca.pem"))
+        self.assertEqual(self.counts(out), (10, 0, 0))
+
+    def test_terminal_gets_a_bar_that_moves_and_goes(self):
+        server = self.server()
+        screen, terminal = os.openpty()
+        self.addCleanup(os.close, screen)
+        command = self.command(server, self.ndjson("a.ndjson", EVENTS), "--batch=100")
+        command.update(stderr=terminal)
+        child = procs.spawn(command.pop("args"), **command)
+        self.addCleanup(procs.end, child)
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(screen, 65536)
+            except OSError:  # the last one who held the terminal has ended
+                break
+            if not piece:
+                break
+            shown += piece
+        self.assertEqual(child.wait(60 * procs.SLOWNESS), 0)
+        bars = re.findall(rb"\[(#*)(\.*)\] ([0-9.]+) % ([0-9]+) events", shown)
+        for full, empty, share, _ in bars:
+            self.assertEqual(len(full) + len(empty), 24)
+            self.assertAlmostEqual(len(full) + 0.5, 24 * float(share) / 100, delta=0.52)  # printed to 0.1 %
+        self.assertEqual([float(bar[2]) for bar in bars], sorted(float(bar[2]) for bar in bars))
+        self.assertIn(b"\r\x1b[K", shown)
+        self.assertNotIn(b"[#", shown.rsplit(b"\r\x1b[K", 1)[1])
 
     def test_full_log_is_waited_for(self):
         db = self.database()

@@ -214,6 +214,24 @@ class SloAlerts(runner.Drill):
             self.assertEqual(client.request("DELETE", "/slo/objectives/checkout-own").status, 204)
         self.assertEqual(self.one(server)["state"], "firing")
 
+    def test_a_defined_service_without_events_is_no_data(self):
+        server = self.server()
+        with server.client() as client:
+            own = {"id": "quiet", "service_name": "silent", "slo_type": "availability", "slo_value": 0.99}
+            self.assertEqual(client.post("/slo/objectives", own).status, 201)
+            status = client.get("/slo/status").json()
+        self.assertEqual((status["health"], len(status["services"])), ("no_data", 1))
+        self.assertEqual(status["services"][0]["objectives"][0]["health"], "no_data")
+        alert = self.one(server, service="silent", objective="quiet")
+        self.assertEqual((alert["state"], alert["no_data"]), ("pending-no-data", True))
+        self.assertEqual(alert["summary"], "silent: no events in the last 5 min, so nothing is judged")
+        self.assertEqual(len(self.alerts(server, "?state=pending-no-data")), 2)
+        server.stop()
+        server.start()
+        self.assertEqual(len(self.alerts(server)), 2)
+        self.send(server, "silent", bad=BAD)
+        self.assertEqual(self.one(server, service="silent", objective="quiet")["state"], "firing")
+
     # ---- keeping ----
 
     def test_the_state_survives_a_kill(self):

@@ -75,6 +75,10 @@ class Objectives(runner.Drill):
             # What was read can be sent back.
             again = client.request("PUT", "/slo/objectives/one", json.dumps(changed.json()))
             self.assertEqual((again.status, again.json()["version"]), (200, 3))
+            # But not over what somebody else has changed since.
+            late = client.request("PUT", "/slo/objectives/one", json.dumps(changed.json()))
+            self.assertEqual((late.status, late.json()["error"]), (409, "conflict"))
+            self.assertIn("version 3 is in force, not 2", late.json()["message"])
             unnamed = client.post("/slo/objectives", self.definition())
             self.assertEqual(unnamed.status, 201)
             self.assertEqual(client.request("DELETE", "/slo/objectives/one").status, 204)
@@ -104,6 +108,8 @@ class Objectives(runner.Drill):
             ({"good_status": "lt400", "slo_type": "latency", "threshold_ms": 1}, "good_status"),
             ({"min_bad_events": -1}, "min_bad_events"), ({"id": "has space"}, "id"), ({"id": "default-availability"}, "id"),
             ({"targets": 1}, "targets"), ({"service": "twice"}, "service"),
+            ({"window": "7d", "windows_days": 30}, "windows_days"), ({"window": "36h", "windows_days": 1}, "windows_days"),
+            ({"window": "month", "windows_days": 31}, "windows_days"), ({"status": "inactive"}, "status"), ({"status": 1}, "status"), ({"version": 0}, "version"), ({"version": "1"}, "version"),
         ]  # fmt: skip
         with server.client() as client:
             for changes, word in bad:
@@ -148,7 +154,9 @@ class Objectives(runner.Drill):
             self.assertEqual(client.get("/slo/status", ADMIN).status, 403)
             self.assertEqual(client.get("/slo/status?tenant=acme", BETA).status, 403)
             self.assertEqual(client.request("DELETE", "/slo/objectives/one", "", ACME).status, 403)
-            self.assertEqual(client.request("DELETE", "/slo/objectives/one", "", ADMIN).status, 204)
+            self.assertEqual(client.request("DELETE", "/slo/objectives/one?tenant=beta", "", ADMIN).status, 404)
+            self.assertEqual(client.get("/slo/objectives/one", ACME).status, 200)
+            self.assertEqual(client.request("DELETE", "/slo/objectives/one?tenant=acme", "", ADMIN).status, 204)
 
     def test_rules_apply_to_the_stored_history_at_once(self):
         server = self.server(self.database())
@@ -285,14 +293,22 @@ class Objectives(runner.Drill):
             # A change through either node starts from the other's.
             self.assertEqual(two.request("PUT", "/slo/objectives/shared", self.definition(slo_value=0.8)).json()["version"], 2)
             self.assertEqual(one.request("PUT", "/slo/objectives/shared", self.definition(slo_value=0.7)).json()["version"], 3)
+            # By hand: a row, one that makes no sense, too many of one service, another window. None holds up the others.
+            rows = [("by-hand", "checkout", 0.75), ("nonsense", "checkout", 7), ("after", "other", 0.65)]
+            rows += [("many-%d" % n, "many", 0.9) for n in range(9)]
             db.query(
+                "START TRANSACTION; UPDATE slo SET windows_days=14 WHERE id='shared';"
                 "INSERT INTO slo (id,tenant_id,service_name,slo_type,slo_value,windows_days,created_at,updated_at) VALUES "
-                "('by-hand','default','checkout','availability',0.75,30,UTC_TIMESTAMP(6),UTC_TIMESTAMP(6)),"
-                "('nonsense','default','checkout','availability',7,30,UTC_TIMESTAMP(6),UTC_TIMESTAMP(6))"
+                + ",".join("('%s','default','%s','availability',%s,30,UTC_TIMESTAMP(6),UTC_TIMESTAMP(6))" % row for row in rows)
+                + "; COMMIT"
             )
             procs.wait_until(lambda: seen("by-hand", 0.75), 30 * procs.SLOWNESS, "a row made by hand")
             self.assertEqual(two.get("/slo/objectives/nonsense").status, 404)
             self.assertTrue(seen("shared", 0.7))
+            self.assertEqual(two.get("/slo/objectives/shared").json()["window"], "14d")
+            self.assertTrue(seen("after", 0.65))
+            many = two.get("/slo/objectives?service=many").json()
+            self.assertEqual((len(many["objectives"]), many["degraded"]), (8, False))
 
     def test_without_a_database_the_file_is_the_record(self):
         server = self.server()

@@ -36,6 +36,7 @@ struct fixture {
     struct alerts *alerts;
     struct slo_config objectives;
     uint64_t version;
+    const char *defined; /* a service that has definitions, with events or without */
     struct fake_notifier notifier;
     struct buffer stored; /* what a server would have on disk */
     int64_t now_us;
@@ -57,10 +58,24 @@ give_version(void *arg)
     return ((const struct fixture *)arg)->version;
 }
 
+static void
+give_defined(void *arg, alerts_series_fn *fn, void *fn_arg)
+{
+    const struct fixture *f = arg;
+
+    if (f->defined != NULL) {
+        fn(fn_arg, TENANT, span_of(f->defined));
+    }
+}
+
 static struct alerts *
 open_book(struct fixture *f)
 {
-    const struct alerts_config config = {f->slices, give_objectives, give_version, f};
+    const struct alerts_config config = {.slices = f->slices,
+                                         .objectives = give_objectives,
+                                         .objectives_version = give_version,
+                                         .objectives_arg = f,
+                                         .each_defined = give_defined};
     struct alerts *alerts;
 
     assert_int_equal(alerts_new(&alerts, &config), ERR_OK);
@@ -369,6 +384,46 @@ a_series_that_is_gone_resolves_after_a_while(void **state)
 }
 
 static void
+a_defined_service_is_watched_before_its_first_event(void **state)
+{
+    struct fixture *f = *state;
+
+    f->defined = "silent";
+    alerts_refresh(f->alerts, TENANT, f->now_us);
+    assert_int_equal(states_of(f, "silent").count, 0); /* nobody said that anything has changed */
+    f->version++;
+    alerts_refresh(f->alerts, TENANT, f->now_us);
+    assert_int_equal(states_of(f, "silent").count, 2);
+    assert_int_equal(states_of(f, "silent").state[ALERT_PAGE].status, ALERT_NO_DATA);
+    assert_true(states_of(f, "silent").state[ALERT_PAGE].no_data);
+    pass_minutes(f, 30);
+    assert_int_equal(turn(f), 0); /* silence is nothing to tell */
+    assert_int_equal(states_of(f, "silent").count, 2);
+    send(f, "silent", 0, 6);
+    assert_int_equal(turn(f), 1);
+    f->defined = NULL;
+    f->version++;
+    assert_int_equal(turn(f), 0); /* it has events now, so it stays */
+    assert_int_equal(states_of(f, "silent").state[ALERT_PAGE].status, ALERT_FIRING);
+}
+
+static void
+a_definition_of_a_silent_service_goes_with_it(void **state)
+{
+    struct fixture *f = *state;
+
+    f->defined = "silent";
+    assert_int_equal(turn(f), 0);
+    assert_int_equal(states_of(f, "silent").count, 2);
+    f->defined = NULL;
+    f->version++;
+    assert_int_equal(turn(f), 0);
+    pass_minutes(f, 16);
+    assert_int_equal(turn(f), 0);
+    assert_int_equal(states_of(f, "silent").count, 0);
+}
+
+static void
 objectives_come_and_go_without_bound(void **state)
 {
     struct fixture *f = *state;
@@ -659,6 +714,8 @@ main(void)
         BOOK_TEST(an_objective_that_is_deleted_resolves_and_goes),
         BOOK_TEST(the_most_objectives_there_can_be_are_judged_and_told),
         BOOK_TEST(a_series_that_is_gone_resolves_after_a_while),
+        BOOK_TEST(a_defined_service_is_watched_before_its_first_event),
+        BOOK_TEST(a_definition_of_a_silent_service_goes_with_it),
         BOOK_TEST(objectives_come_and_go_without_bound),
         BOOK_TEST(a_restored_book_goes_on_as_if_nothing_had_happened),
         BOOK_TEST(what_was_not_confirmed_is_told_again_after_a_restart),

@@ -35,7 +35,7 @@ store_load(void *self, bool *changed, enum err (*fn)(void *arg, const struct obj
     struct fake_store *store = self;
     enum err err = store->fails;
 
-    *changed = store->generation != store->given;
+    *changed = *changed || store->generation != store->given;
     for (size_t i = 0; err == ERR_OK && *changed && i < store->len; i++) {
         err = fn(arg, &store->rows[i]);
     }
@@ -289,6 +289,40 @@ changes_of_others_are_taken_up_and_nonsense_is_not(void **state)
     f->store.generation = 8;
     assert_int_equal(objectives_refresh(f->objectives), ERR_INVALID);
     assert_int_equal(count_now(f), 1);
+    assert_true(objectives_stale(f->objectives));
+    assert_int_equal(objectives_refresh(f->objectives), ERR_INVALID); /* it did not forget */
+    assert_true(objectives_stale(f->objectives));
+    f->store.len = 1;
+    assert_int_equal(objectives_refresh(f->objectives), ERR_OK);
+    assert_false(objectives_stale(f->objectives));
+}
+
+/* Rows made with SQL: the ninth of a service is left out, and keeps nothing else out of force. */
+static void
+rows_beyond_eight_of_a_service_are_left_out_the_youngest_first(void **state)
+{
+    struct fixture *f = *state;
+    const struct objective_set *set;
+
+    open_objectives(f, true);
+    for (size_t i = 0; i < 10; i++) {
+        f->store.rows[i] = read_text(LATENCY("x", "300"));
+        (void)snprintf(f->store.rows[i].slo.id, sizeof(f->store.rows[i].slo.id), "x%zu", i);
+        f->store.rows[i].created_us = NOW_US - (int64_t)i;
+    }
+    f->store.rows[10] = read_text(LATENCY("other", "300"));
+    (void)snprintf(f->store.rows[10].service, sizeof(f->store.rows[10].service), "zebra");
+    f->store.len = 11;
+    f->store.generation = 7;
+    assert_int_equal(objectives_refresh(f->objectives), ERR_OK);
+    assert_false(objectives_stale(f->objectives));
+    set = objectives_now(f->objectives);
+    assert_int_equal(objective_set_count(set), SLO_OBJECTIVES_MAX + 1);
+    assert_null(objective_set_find(set, SPAN_LITERAL("x0")));
+    assert_null(objective_set_find(set, SPAN_LITERAL("x1")));
+    assert_non_null(objective_set_find(set, SPAN_LITERAL("x9")));
+    assert_non_null(objective_set_find(set, SPAN_LITERAL("other")));
+    objective_set_release(set);
 }
 
 static void
@@ -356,6 +390,7 @@ main(void)
         FILE_TEST(a_change_is_in_force_in_the_store_and_in_the_file),
         FILE_TEST(with_the_store_away_nothing_changes),
         FILE_TEST(changes_of_others_are_taken_up_and_nonsense_is_not),
+        FILE_TEST(rows_beyond_eight_of_a_service_are_left_out_the_youngest_first),
         FILE_TEST(a_damaged_file_is_kept_aside),
         FILE_TEST(a_service_has_at_most_eight_and_defaults_without_any),
     };

@@ -102,6 +102,13 @@ wait_until_trimmed(struct wal_fixture *fixture)
 
 /* ---- full ---- */
 
+/* More rounds show only that the file does not creep: nothing for the race detector. */
+#ifdef __SANITIZE_THREAD__
+#define ROUNDS(n) ((n) / 3)
+#else
+#define ROUNDS(n) (n)
+#endif
+
 static void
 fill_and_drain(struct wal_fixture *fixture, uint32_t count, size_t body_size, int rounds)
 {
@@ -142,7 +149,7 @@ fill_and_drain(struct wal_fixture *fixture, uint32_t count, size_t body_size, in
 static void
 a_full_log_refuses_drains_and_accepts_again(void **state)
 {
-    fill_and_drain(*state, 100, 0, 15);
+    fill_and_drain(*state, 100, 0, ROUNDS(15));
 }
 
 static void
@@ -157,7 +164,7 @@ a_log_full_of_single_events_does_so_too(void **state)
 static void
 a_log_full_of_records_with_pages_of_their_own_does_so_too(void **state)
 {
-    fill_and_drain(*state, 5, 2100, 12);
+    fill_and_drain(*state, 5, 2100, ROUNDS(12));
 }
 
 static void
