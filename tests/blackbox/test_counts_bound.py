@@ -73,9 +73,9 @@ class CountsBound(runner.Drill):
             self.assertTrue(counts(client).json()["degraded"])
         self.check_stderr()
 
-    def test_a_read_that_takes_too_long_says_so_and_not_that_nothing_was_stored(self):
+    def test_a_read_that_cannot_be_answered_says_so_and_not_that_nothing_was_stored(self):
         db = self.database()
-        server = self.server(db, DB_TIMEOUT_MS=2000)
+        server = self.server(db, DB_TIMEOUT_MS=1000)
         with server.client() as client:
             self.assertEqual(client.post("/events", {"type": "t", "id": "one"}).status, 202)
             server.wait_drained()
@@ -87,7 +87,8 @@ class CountsBound(runner.Drill):
                 self.assertIsNotNone(answer.header("retry-after"))
                 body = answer.json()
                 self.assertEqual(body["error"], "backpressure")
-                self.assertIn("took too long", body["detail"])
+                # MySQL gives up waiting for the lock, or the statement's time is up: whichever is first.
+                self.assertRegex(body["detail"], "took too long|ask again|cannot be read now")
                 self.assertNotIn("stored", body["detail"])
         self.check_stderr()
 
