@@ -297,6 +297,10 @@ run_counts() {
     mkdir "$work/log"
     output=$(timeout --foreground 300 "$built/bench/bench_counts" "$work/log")
     rm -rf "$work/log"
+    if command -v mariadbd >/dev/null; then
+        output+=$'\n'$(timeout --foreground 300 bench/counts_peer.sh "$work/mariadb")
+        rm -rf "$work/mariadb"
+    fi
     while read -r line; do
         emit "round=1 load=counts ${line#counts }"
     done <<<"$output"

@@ -98,6 +98,8 @@ static const struct option OPTIONS[] = {
      "size of the log at which ingest is refused with 503 log_full"},
     {"WAL_RETAIN_BYTES", "", TYPE_BYTES, AT(wal_retain_bytes), "256MiB", 0, 16384 * GIB,
      "replicated records kept for a database that goes back in time"},
+    {"COUNTS_MAX_BYTES", "", TYPE_BYTES, AT(counts_max_bytes), "2GiB", 64 * 1024.0, 1024 * GIB,
+     "history of counts, beside the log; beyond it the oldest hours go, and answers say so"},
     {"WAL_PARTITIONS", "WORKER_POOL_SIZE", TYPE_COUNT, AT(wal_partitions), "2", 1,
      JOURNAL_PARTITIONS_MAX, "replicators; fixed when the log is created"},
     {"QUEUE_SIZE", "", TYPE_COUNT, AT(queue_size), "65536", 1, 100000000,

@@ -50,6 +50,7 @@ struct options {
     char *wal_dir;
     uint64_t wal_max_bytes;
     uint64_t wal_retain_bytes;
+    uint64_t counts_max_bytes;
     uint64_t wal_partitions;
     uint64_t queue_size;
     uint64_t idempotency_window;

@@ -48,8 +48,6 @@ enum {
     PATH_SIZE = 4096,
 };
 
-#define COUNTS_BYTES_MAX (UINT64_C(2) << 30)
-
 struct app {
     struct options options;
     const struct clock *clock;
@@ -68,6 +66,7 @@ struct app {
     struct replicator *replicators[JOURNAL_PARTITIONS_MAX];
     uint32_t replicator_count;
     struct ticker *ticker;
+    struct event_zones *zones;
     struct archive *archive;
     struct alerts *alerts;
     const struct objective_set *alerts_set; /* what the book of alerts last saw, and ... */
@@ -90,6 +89,7 @@ on_durable(void *self, const struct append_event *appended)
     enum err err = event_decode(appended->body, &event);
 
     ASSERT(err == ERR_OK); /* we encoded it a moment ago */
+    event_zones_add(app->zones, appended->seq, &event);
     err = counts_add(app->counts, appended->seq, &event);
     if (err != ERR_OK) {
         log_error("counts.add_failed", LOG_U64("seq", appended->seq), LOG_ERR(err), LOG_END);
@@ -121,6 +121,7 @@ load_pending(void *self, uint64_t seq, const struct event *event)
 {
     struct app *app = self;
 
+    event_zones_add(app->zones, seq, event);
     if (!event_is_measured(event)) {
         return ERR_OK;
     }
@@ -169,7 +170,7 @@ load_counts(struct app *app)
     const struct counts_config config = {
         .clock = app->clock,
         .store = wal_count_store(app->wal),
-        .history_bytes_max = COUNTS_BYTES_MAX,
+        .history_bytes_max = app->options.counts_max_bytes,
     };
     const struct journal *journal = wal_journal(app->wal);
     enum err err = counts_new(&app->counts, &config);
@@ -248,7 +249,7 @@ start_log(struct app *app)
         .partitions = (uint32_t)options->wal_partitions,
         .queue_events = (uint32_t)options->queue_size,
         .id_window = (uint32_t)options->idempotency_window,
-        .counts_bytes_max = COUNTS_BYTES_MAX,
+        .counts_bytes_max = options->counts_max_bytes,
         .clock = app->clock,
         .observer = {on_durable, app},
     };
@@ -260,6 +261,9 @@ start_log(struct app *app)
     }
     if (err == ERR_OK) {
         err = requests_new(&app->requests, app->slices);
+    }
+    if (err == ERR_OK) {
+        err = event_zones_new(&app->zones);
     }
     if (err == ERR_OK) {
         err = wal_open(&app->wal, &wal);
@@ -372,13 +376,13 @@ start_archive(struct app *app)
     enum err err;
 
     if (!options_has_db(&app->options)) {
-        return archive_new(&app->archive, wal_journal(app->wal), NULL);
+        return archive_new(&app->archive, wal_journal(app->wal), app->zones, NULL);
     }
     err = mysql_archive_new(&store, &app->mysql);
     if (err != ERR_OK) {
         return err;
     }
-    err = archive_new(&app->archive, wal_journal(app->wal), &store);
+    err = archive_new(&app->archive, wal_journal(app->wal), app->zones, &store);
     if (err != ERR_OK) {
         store.ops->close(store.self);
     }
@@ -777,6 +781,7 @@ release(struct app *app)
     objective_set_release(app->alerts_set);
     buffer_free(&app->external_url);
     requests_free(app->requests);
+    event_zones_free(app->zones);
     slices_free(app->slices);
     objectives_close(app->objectives);
     mysql_objectives_close(app->objectives_store);

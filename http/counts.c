@@ -4,6 +4,8 @@
  * All but the choice of the line is done on the pool's thread: parameters, the zone's file, the
  * sums. What needs single users may wait for the database and keeps to the line for that.
  */
+#include <stdio.h>
+
 #include "core/query/count_answer.h"
 #include "http/internal.h"
 
@@ -180,10 +182,15 @@ work_count(struct exchange *exchange, struct outcome_page *outcome)
     }
     if (why == PROBLEM_NONE) {
         const struct count_sources sources = sources_of(exchange);
+        bool degraded = false;
+        enum err err = count_answer(&sources, &query, &outcome->body, &degraded, &problem);
 
         exchange->page_type =
             query.csv ? "text/csv; charset=utf-8; header=present" : "application/json";
-        why = problem_of_answer(count_answer(&sources, &query, &outcome->body, &problem), &problem);
+        if (query.csv && degraded) {
+            (void)snprintf(outcome->headers, sizeof(outcome->headers), "Sluice-Degraded: true\r\n");
+        }
+        why = problem_of_answer(err, &problem);
     }
     settle(outcome, why, &problem);
     buffer_free(&values);

@@ -1,6 +1,7 @@
 /*
  * GET /events: a page of raw events. The question is read twice from the request's head: on the
- * loop, to refuse what is wrong with it, and on the pool's thread that answers it.
+ * loop, to refuse what is wrong with it, and on the pool's thread that answers it, in the line for
+ * what may wait for the database.
  */
 #include "core/base/json.h"
 #include "core/base/time_range.h"
@@ -196,18 +197,34 @@ write_page(const struct server *server, const struct archive_request *request, s
     return ERR_OK;
 }
 
+/* NULL: the route's own sentence says it. */
+static const char *
+sentence_of(enum err err)
+{
+    switch (err) {
+    case ERR_TIMEOUT:
+        return "reading the events took too long; ask for a shorter range";
+    case ERR_AGAIN:
+        return "too much is being read or moved now; ask again";
+    case ERR_IO:
+        return "the events cannot be read now";
+    default:
+        return NULL;
+    }
+}
+
 static void
-compute_events(const struct exchange *exchange, struct buffer *page)
+work_events(struct exchange *exchange, struct outcome_page *outcome)
 {
     struct question question = {.text = BUFFER_EMPTY};
     struct buffer problem = BUFFER_EMPTY;
     enum err err = read_question(&question, exchange, &problem);
 
     if (err == ERR_OK) {
-        err = write_page(exchange->loop->server, &question.request, page);
+        err = write_page(exchange->loop->server, &question.request, &outcome->body);
     }
     if (err != ERR_OK) {
-        page->failed = true; /* 503: too many readers, too slow, no memory */
+        outcome_refuse(outcome, PROBLEM_BACKPRESSURE, sentence_of(err));
     }
     buffer_free(&problem);
     buffer_free(&question.text);
@@ -226,7 +243,7 @@ handle_events(struct exchange *exchange)
     } else if (err != ERR_OK) {
         exchange_problem(exchange, PROBLEM_VALIDATION, problem.data);
     } else {
-        page_answer(exchange, compute_events, "application/json");
+        page_work(exchange, LINE_WRITE, work_events, "application/json");
     }
     buffer_free(&problem);
     buffer_free(&question.text);

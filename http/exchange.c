@@ -315,6 +315,18 @@ exchange_answer(struct exchange *exchange, uint16_t status, const char *type, st
     exchange->state = EXCHANGE_DONE;
 }
 
+/* The table's sentences are those of somebody who wanted to store something. */
+static const char *
+default_sentence(const struct exchange *exchange, enum problem problem)
+{
+    const enum request_method method = exchange->request.method;
+    const bool reads = method == METHOD_GET || method == METHOD_HEAD;
+
+    return problem == PROBLEM_BACKPRESSURE && reads
+               ? "the server is at its limit and cannot answer this now; ask again"
+               : NULL;
+}
+
 void
 exchange_problem(struct exchange *exchange, enum problem problem, const char *message)
 {
@@ -330,6 +342,9 @@ exchange_problem_more(struct exchange *exchange, enum problem problem, const cha
         problem == PROBLEM_RATE_LIMITED ? exchange->retry_after_s : problem_retry_after_s(problem);
     char headers[64] = "";
 
+    if (message == NULL) {
+        message = default_sentence(exchange, problem);
+    }
     exchange_identify(exchange);
     buffer_clear(body, READ_BYTES);
     problem_json(body, problem, message,

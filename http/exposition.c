@@ -243,6 +243,50 @@ write_log(const struct server *server, const struct journal_stats *stats, struct
     }
 }
 
+/* ---- counts ---- */
+
+static void
+write_counts(const struct server *server, struct buffer *out)
+{
+    struct counts_stats stats;
+
+    if (server->deps.counts == NULL) {
+        return;
+    }
+    counts_stats(server->deps.counts, &stats);
+    one_u64(out, "sluice_counts_names", METRIC_GAUGE, "Event names that are counted.", stats.names);
+    one_u64(out, "sluice_counts_names_limit", METRIC_GAUGE,
+            "Event names that can be counted; events of further ones are left out.",
+            COUNTS_NAMES_MAX);
+    one_u64(out, "sluice_counts_values", METRIC_GAUGE, "Channels and campaigns that are counted.",
+            stats.values);
+    one_u64(out, "sluice_counts_values_limit", METRIC_GAUGE,
+            "Channels and campaigns that can be counted; further ones count as (other).",
+            COUNTS_VALUES_MAX);
+    one_u64(out, "sluice_counts_tail_events", METRIC_GAUGE,
+            "Events counted in memory, not in the history yet.", stats.tail_events);
+    one_u64(out, "sluice_counts_tail_events_limit", METRIC_GAUGE,
+            "Events that may be counted in memory; beyond it ingest is refused.", COUNT_LAG_MAX);
+    one_u64(out, "sluice_counts_begin_seq", METRIC_GAUGE,
+            "Events up to this sequence number are older than the counts and not in them; 0: none.",
+            stats.begin_seq);
+    one_u64(out, "sluice_counts_history_seq", METRIC_GAUGE,
+            "Highest sequence number in the history of counts.", stats.counted_seq);
+    one_u64(out, "sluice_counts_history_bytes", METRIC_GAUGE,
+            "Bytes the history of counts occupies.", stats.history_bytes);
+    one_u64(out, "sluice_counts_history_bytes_limit", METRIC_GAUGE,
+            "Bytes beyond which the oldest hours of the history go.", stats.history_bytes_max);
+    one_f64(out, "sluice_counts_history_begin_timestamp_seconds",
+            "Earlier times have been dropped from the history of counts; 0 when none has.",
+            stats.from_us == INT64_MIN ? 0 : (double)stats.from_us / 1e6);
+    one_u64(out, "sluice_counts_dropped_events_total", METRIC_COUNTER,
+            "Events left out of the counts, their names being beyond the limit.",
+            stats.dropped_events);
+    one_u64(out, "sluice_counts_other_events_total", METRIC_COUNTER,
+            "Events counted as (other), their channel or campaign being beyond the limit.",
+            stats.other_events);
+}
+
 /* ---- replicators ---- */
 
 enum {
@@ -788,6 +832,7 @@ exposition_write(const struct server *server, struct buffer *out)
     write_tls(server, out);
     write_keys(server, out);
     write_log(server, &stats, out);
+    write_counts(server, out);
     write_replicators(server, out);
     one_f64(out, "sluice_audit_difference_events",
             "Events accepted less those replicated, dead-lettered, known and pending; 0 when all "

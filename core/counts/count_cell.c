@@ -4,7 +4,9 @@
 
 enum {
     VALUE_VERSION = 1,
-    ROLLUP_HEADER_SIZE = 1 + 8,
+    ROLLUP_VERSION = 2,
+    ROLLUP_HEADER_SIZE_1 = 1 + 8, /* of version 1 */
+    ROLLUP_HEADER_SIZE = 1 + 8 + 8,
     MINUTE_US = 60 * 1000 * 1000,
 };
 
@@ -510,29 +512,45 @@ count_chunk_append(struct buffer *chunk, const struct count_entry *entry)
 void
 count_rollup_encode(uint64_t total, const struct user_set *users, struct buffer *out)
 {
-    buffer_append_char(out, VALUE_VERSION);
+    buffer_append_char(out, ROLLUP_VERSION);
     add_u64(out, total);
+    add_u64(out, user_set_count(users));
     user_set_encode(users, out);
 }
 
 enum err
 count_rollup_decode(struct span bytes, uint64_t *total, struct user_set *users)
 {
-    enum err err = check_version(bytes);
-    struct span encoded;
+    size_t header = ROLLUP_HEADER_SIZE;
+    enum err err;
 
-    if (err != ERR_OK) {
-        return err;
-    }
-    if (bytes.len < ROLLUP_HEADER_SIZE) {
+    if (bytes.len == 0) {
         return ERR_CORRUPT;
     }
-    encoded = (struct span){bytes.data + ROLLUP_HEADER_SIZE, bytes.len - ROLLUP_HEADER_SIZE};
-    err = user_set_decode_union(encoded, users);
+    if (bytes.data[0] == VALUE_VERSION) {
+        header = ROLLUP_HEADER_SIZE_1;
+    } else if (bytes.data[0] != ROLLUP_VERSION) {
+        return ERR_FORMAT;
+    }
+    if (bytes.len < header) {
+        return ERR_CORRUPT;
+    }
+    err = user_set_decode_union((struct span){bytes.data + header, bytes.len - header}, users);
     if (err == ERR_OK) {
         *total += get_u64((const uint8_t *)bytes.data + 1);
     }
     return err;
+}
+
+bool
+count_rollup_peek(struct span piece, uint64_t *total_out, uint64_t *users_out)
+{
+    if (piece.len < ROLLUP_HEADER_SIZE || piece.data[0] != ROLLUP_VERSION) {
+        return false;
+    }
+    *total_out = get_u64((const uint8_t *)piece.data + 1);
+    *users_out = get_u64((const uint8_t *)piece.data + 9);
+    return true;
 }
 
 void

@@ -1,7 +1,8 @@
 /*
  * count_cell.h - what the history of counts is made of: keys and values of the store, byte by byte.
  * Integers in keys are big-endian, so that keys sort as they count (times with the sign bit
- * flipped); in values they are little-endian. Each value begins with a version, u8 = 1.
+ * flipped); in values they are little-endian. Each value begins with a version, u8 = 1; a roll-up's
+ * is 2, older ones are read as well.
  *
  *   key 'M'                                       the engine's state
  *       value  u64 counted seq, u64 begin seq, i64 from_us
@@ -15,7 +16,8 @@
  *       value  entries of 16 bytes: u32 microseconds after SLOT, u16 channel, u16 campaign,
  *              u64 user_hash() or 0
  *   key 'U' u8 level, u32 name, i64 bucket, u16 channel, u16 campaign, u8 piece    a roll-up
- *       value  (all pieces together) u64 total, user set (core/counts/user_set.c)
+ *       value  (all pieces together) u64 total, since version 2 u64 how many users, user set
+ *       (core/counts/user_set.c)
  *   key 'X' u8 level, u32 name, i64 bucket        a bucket to be rolled up
  *   key 'R' u64 seq                               a removal not yet worked into the rest
  *       value  i64 occurred_at, u64 user hash, u8 length, tenant, the same for name, channel,
@@ -151,6 +153,8 @@ void count_chunk_append(struct buffer *chunk, const struct count_entry *entry);
 void count_rollup_encode(uint64_t total, const struct user_set *users, struct buffer *out);
 /* Adds it to *TOTAL and *USERS. */
 MUST_CHECK enum err count_rollup_decode(struct span bytes, uint64_t *total, struct user_set *users);
+/* Its two numbers, for which the first piece is enough. False: it does not say how many users. */
+bool count_rollup_peek(struct span piece, uint64_t *total_out, uint64_t *users_out);
 
 struct count_removal {
     int64_t occurred_us;

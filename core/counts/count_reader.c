@@ -283,31 +283,64 @@ join(struct count_reader *reader, const struct count_rollup_key *node, struct sp
     return reader->joined.failed ? ERR_NO_MEMORY : ERR_OK;
 }
 
-enum err
-count_reader_node(struct count_reader *reader, enum count_level level, uint32_t name,
-                  int64_t bucket_us, uint16_t channel, uint16_t campaign, struct count_node *out)
+/* The first node with its first piece; *KEY_OUT is the key the cursor stands on. */
+static enum err
+find_node(struct count_reader *reader, enum count_level level, uint32_t name, int64_t bucket_us,
+          uint16_t channel, uint16_t campaign, struct count_node *out, struct span *key_out)
 {
     struct count_key first = count_key_rollup(level, name, bucket_us, channel, campaign, 0);
     struct count_rollup_key found;
-    struct span key;
     struct span value;
-    enum err err = seek(reader, &first, &key, &value);
+    enum err err = seek(reader, &first, key_out, &value);
 
     if (err != ERR_OK && err != ERR_CORRUPT) {
         return err;
     }
-    if (!count_parse_rollup(key, &found) || found.level != level || found.name != name ||
+    if (!count_parse_rollup(*key_out, &found) || found.level != level || found.name != name ||
         found.bucket_us != bucket_us) {
         return ERR_NOT_FOUND;
     }
     *out = (struct count_node){found.channel, found.campaign, {NULL, 0}};
-    if (err == ERR_OK && found.piece == 0) {
-        err = join(reader, &found, value, out);
-    }
     if (err == ERR_CORRUPT) {
-        note_damage(reader, key);
-        out->bytes = (struct span){NULL, 0};
-        err = ERR_OK;
+        note_damage(reader, *key_out);
+    } else if (found.piece == 0) {
+        out->bytes = value;
+    }
+    return ERR_OK;
+}
+
+enum err
+count_reader_first_piece(struct count_reader *reader, enum count_level level, uint32_t name,
+                         int64_t bucket_us, uint16_t channel, uint16_t campaign,
+                         struct count_node *out)
+{
+    struct span key;
+
+    return find_node(reader, level, name, bucket_us, channel, campaign, out, &key);
+}
+
+enum err
+count_reader_node(struct count_reader *reader, enum count_level level, uint32_t name,
+                  int64_t bucket_us, uint16_t channel, uint16_t campaign, struct count_node *out)
+{
+    struct span key;
+    enum err err = find_node(reader, level, name, bucket_us, channel, campaign, out, &key);
+
+    if (err == ERR_OK && out->bytes.data != NULL) {
+        const struct count_rollup_key node = {
+            .level = level,
+            .name = name,
+            .bucket_us = bucket_us,
+            .channel = out->channel,
+            .campaign = out->campaign,
+        };
+
+        err = join(reader, &node, out->bytes, out);
+        if (err == ERR_CORRUPT) {
+            note_damage(reader, key);
+            out->bytes = (struct span){NULL, 0};
+            err = ERR_OK;
+        }
     }
     return err;
 }

@@ -48,13 +48,17 @@ MUST_CHECK enum err count_reader_entries(struct count_reader *reader, uint32_t n
 
 /*
  * The first node of a bucket's roll-up at or after (CHANNEL, CAMPAIGN), with its bytes put
- * together; valid until the next call. ERR_NOT_FOUND: none.
+ * together; valid until the next call. ERR_NOT_FOUND: none. count_reader_first_piece() gives the
+ * first piece of its bytes only. Damaged: data NULL.
  */
 struct count_node {
     uint16_t channel;
     uint16_t campaign;
     struct span bytes;
 };
+MUST_CHECK enum err count_reader_first_piece(struct count_reader *reader, enum count_level level,
+                                             uint32_t name, int64_t bucket_us, uint16_t channel,
+                                             uint16_t campaign, struct count_node *out);
 MUST_CHECK enum err count_reader_node(struct count_reader *reader, enum count_level level,
                                       uint32_t name, int64_t bucket_us, uint16_t channel,
                                       uint16_t campaign, struct count_node *out);

@@ -145,20 +145,34 @@ count_tail_unpin(struct tail_pin *pin)
     *pin = (struct tail_pin){0};
 }
 
+size_t
+count_tail_run(const struct tail_pin *pin, size_t i, uint64_t after_seq, uint64_t to_seq,
+               const struct tail_entry **out)
+{
+    const struct tail_segment *segment = pin->segments[i];
+    const uint64_t first = segment->number << TAIL_SEGMENT_BITS;
+    const uint64_t end = first + TAIL_SEGMENT_ENTRIES;
+    const uint64_t last = to_seq < pin->last_seq ? to_seq : pin->last_seq;
+    const uint64_t from = after_seq >= first ? after_seq + 1 : first;
+    const uint64_t until = last < end ? last + 1 : end;
+
+    if (from >= until) {
+        return 0;
+    }
+    *out = &segment->entries[from - first];
+    return (size_t)(until - from);
+}
+
 enum err
 count_tail_each(const struct tail_pin *pin, uint64_t after_seq, uint64_t to_seq,
                 enum err (*fn)(void *arg, const struct tail_entry *entry), void *arg)
 {
-    uint64_t last = to_seq < pin->last_seq ? to_seq : pin->last_seq;
-
     for (size_t i = 0; i < pin->count; i++) {
-        const struct tail_segment *segment = pin->segments[i];
-        uint64_t first = segment->number << TAIL_SEGMENT_BITS;
-        uint64_t from = after_seq >= first ? after_seq + 1 : first;
+        const struct tail_entry *run = NULL;
+        const size_t count = count_tail_run(pin, i, after_seq, to_seq, &run);
 
-        for (uint64_t seq = from; seq <= last && seq < first + TAIL_SEGMENT_ENTRIES; seq++) {
-            const struct tail_entry *entry = &segment->entries[seq - first];
-            enum err err = entry->at.name == COUNT_NO_NAME ? ERR_OK : fn(arg, entry);
+        for (size_t at = 0; at < count; at++) {
+            enum err err = run[at].at.name == COUNT_NO_NAME ? ERR_OK : fn(arg, &run[at]);
 
             if (err != ERR_OK) {
                 return err;

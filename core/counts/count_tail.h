@@ -67,6 +67,10 @@ struct tail_pin {
 MUST_CHECK enum err count_tail_pin(struct count_tail *tail, struct tail_pin *out);
 void count_tail_unpin(struct tail_pin *pin);
 
+/* The entries of pinned segment I in (AFTER_SEQ, TO_SEQ], in order; how many. */
+size_t count_tail_run(const struct tail_pin *pin, size_t i, uint64_t after_seq, uint64_t to_seq,
+                      const struct tail_entry **out);
+
 /* Calls FN for the pinned entries in (AFTER_SEQ, TO_SEQ], in order; its first error ends it. */
 MUST_CHECK enum err count_tail_each(const struct tail_pin *pin, uint64_t after_seq, uint64_t to_seq,
                                     enum err (*fn)(void *arg, const struct tail_entry *entry),

@@ -12,7 +12,8 @@
 
 enum {
     GROUP_SLOTS_FIRST = 16,
-    SORT_AFTER_USES = 2, /* a name's tail entries are sorted when they are asked for again */
+    ORDER_AFTER_USES = 2, /* a name's tail entries are put in order when asked for again */
+    ORDER_BUCKETS_MAX = 1 << 16,
 };
 
 /* Far outside of anything that occurs, and far from overflow. */
@@ -24,6 +25,18 @@ struct removed {
     int64_t occurred_us;
 };
 
+/*
+ * Where the pin has the entries of one name, in buckets of time of equal width, a power of two;
+ * within a bucket as they came. A series of ranges then looks at each entry about once.
+ */
+struct tail_order {
+    uint32_t *places; /* number of the segment << TAIL_SEGMENT_BITS, and where in it */
+    uint32_t *start;  /* of each bucket, and the end of the last; NULL: not made */
+    size_t buckets;
+    int64_t first_us;
+    int shift;
+};
+
 struct counts_view {
     struct counts *counts;
     struct count_reader reader;
@@ -32,14 +45,12 @@ struct counts_view {
     struct removed *removed;
     size_t removed_count;
     bool degraded;
+    bool cut; /* an answer reached back to what has been dropped */
 
-    /* The tail's entries of one name, gathered when it is first asked for. */
+    /* The tail's entries of one name, put in order once it is asked for again and again. */
     uint32_t tail_name;
-    struct tail_entry *tail;
-    size_t tail_len;
-    size_t tail_capacity;
     uint32_t tail_uses;
-    bool tail_sorted;
+    struct tail_order order;
 };
 
 /* ---- groups: the sums being made ---- */
@@ -139,28 +150,13 @@ find_group(struct query *query, struct span value, size_t *number_out)
     return ERR_OK;
 }
 
-/* The sum events with these values belong to; NULL for none. Valid until the next group is made. */
+/* The group of the value INDEX of the dimension it is split by. */
 static enum err
-sum_of(struct query *query, uint16_t channel, uint16_t campaign, struct counts_sum **out)
+group_of_value(struct query *query, uint16_t index, struct counts_sum **out)
 {
-    const uint16_t values[COUNT_DIMENSIONS] = {channel, campaign};
-    uint16_t index;
-    size_t at;
+    const size_t at = index == COUNT_OTHER ? query->group_of_len - 1 : index;
     size_t number = 0;
 
-    *out = NULL;
-    for (int dimension = 0; dimension < COUNT_DIMENSIONS; dimension++) {
-        if (query->filter[dimension] != COUNT_ANY &&
-            query->filter[dimension] != values[dimension]) {
-            return ERR_OK;
-        }
-    }
-    if (!query->split) {
-        *out = &query->groups[0].sum;
-        return ERR_OK;
-    }
-    index = values[query->dimension];
-    at = index == COUNT_OTHER ? query->group_of_len - 1 : index;
     if (at >= query->group_of_len) {
         return ERR_CORRUPT; /* a value that was never given a number */
     }
@@ -181,7 +177,29 @@ sum_of(struct query *query, uint16_t channel, uint16_t campaign, struct counts_s
     return ERR_OK;
 }
 
-static enum err
+static bool
+is_filtered(const struct query *query, uint16_t channel, uint16_t campaign)
+{
+    return (query->filter[0] != COUNT_ANY && query->filter[0] != channel) ||
+           (query->filter[1] != COUNT_ANY && query->filter[1] != campaign);
+}
+
+/* The sum events with these values belong to; NULL for none. Valid until the next group is made. */
+static inline enum err
+sum_of(struct query *query, uint16_t channel, uint16_t campaign, struct counts_sum **out)
+{
+    *out = NULL;
+    if (is_filtered(query, channel, campaign)) {
+        return ERR_OK;
+    }
+    if (!query->split) {
+        *out = &query->groups[0].sum;
+        return ERR_OK;
+    }
+    return group_of_value(query, query->dimension == COUNTS_BY_CHANNEL ? channel : campaign, out);
+}
+
+static inline enum err
 add_one(struct query *query, uint16_t channel, uint16_t campaign, uint64_t user)
 {
     struct counts_sum *sum;
@@ -203,31 +221,84 @@ visit_entry(void *arg, const struct count_entry *entry)
 }
 
 static enum err
-add_node(struct query *query, const struct count_node *node, struct counts_sum *sum)
+decode_node(struct counts_view *view, const struct count_node *node, uint64_t *total,
+            struct user_set *users)
 {
-    enum err err = node->bytes.data == NULL
-                       ? ERR_CORRUPT
-                       : count_rollup_decode(node->bytes, &sum->total, &sum->users);
+    enum err err =
+        node->bytes.data == NULL ? ERR_CORRUPT : count_rollup_decode(node->bytes, total, users);
 
     if (err == ERR_CORRUPT || err == ERR_FORMAT) {
-        query->view->reader.damaged = true;
+        view->reader.damaged = true;
         err = ERR_OK;
     }
     return err;
+}
+
+/*
+ * Adds a node of which PIECE is known. The first one of a sum is left unread: mostly nothing else
+ * follows, as in a series of hours, and users are most of a roll-up's bytes.
+ */
+static enum err
+add_node(struct query *query, enum count_level level, int64_t bucket_us,
+         const struct count_node *piece, struct counts_sum *sum)
+{
+    struct counts_view *view = query->view;
+    struct count_node node;
+    uint64_t total;
+    uint64_t users;
+    enum err err;
+
+    if (piece->bytes.data != NULL && count_rollup_peek(piece->bytes, &total, &users) &&
+        (users == 0 || (!sum->lone.present && user_set_is_empty(&sum->users)))) {
+        sum->total += total;
+        if (users > 0) {
+            sum->lone = (struct counts_part){
+                .present = true,
+                .level = (uint8_t)level,
+                .channel = piece->channel,
+                .campaign = piece->campaign,
+                .name = query->name,
+                .bucket_us = bucket_us,
+                .users = users,
+            };
+        }
+        return ERR_OK;
+    }
+    err = count_reader_node(&view->reader, level, query->name, bucket_us, piece->channel,
+                            piece->campaign, &node);
+    return err != ERR_OK ? err : decode_node(view, &node, &sum->total, &sum->users);
+}
+
+/* Reads the users left unread, now that others have joined them. */
+static enum err
+settle(struct counts_view *view, struct counts_sum *sum)
+{
+    const struct counts_part lone = sum->lone;
+    struct count_node node;
+    uint64_t total = 0;
+    enum err err;
+
+    if (!lone.present || user_set_is_empty(&sum->users)) {
+        return ERR_OK;
+    }
+    sum->lone.present = false;
+    err = count_reader_node(&view->reader, (enum count_level)lone.level, lone.name, lone.bucket_us,
+                            lone.channel, lone.campaign, &node);
+    return err != ERR_OK ? err : decode_node(view, &node, &total, &sum->users);
 }
 
 static enum err
 visit_total(struct query *query, enum count_level level, int64_t bucket_us)
 {
     struct count_node node;
-    enum err err = count_reader_node(&query->view->reader, level, query->name, bucket_us,
-                                     query->filter[0], query->filter[1], &node);
+    enum err err = count_reader_first_piece(&query->view->reader, level, query->name, bucket_us,
+                                            query->filter[0], query->filter[1], &node);
 
     if (err == ERR_NOT_FOUND || (err == ERR_OK && (node.channel != query->filter[0] ||
                                                    node.campaign != query->filter[1]))) {
         return ERR_OK;
     }
-    return err != ERR_OK ? err : add_node(query, &node, &query->groups[0].sum);
+    return err != ERR_OK ? err : add_node(query, level, bucket_us, &node, &query->groups[0].sum);
 }
 
 /*
@@ -264,8 +335,8 @@ visit_split(struct query *query, enum count_level level, int64_t bucket_us)
 
     do {
         struct counts_sum *sum;
-        enum err err = count_reader_node(&query->view->reader, level, query->name, bucket_us,
-                                         channel, campaign, &node);
+        enum err err = count_reader_first_piece(&query->view->reader, level, query->name, bucket_us,
+                                                channel, campaign, &node);
 
         if (err == ERR_NOT_FOUND ||
             (err == ERR_OK && !by_channel && node.channel != query->filter[0])) {
@@ -275,7 +346,7 @@ visit_split(struct query *query, enum count_level level, int64_t bucket_us)
             err = sum_of(query, by_channel ? node.channel : query->filter[0],
                          by_channel ? query->filter[1] : node.campaign, &sum);
             if (err == ERR_OK && sum != NULL) {
-                err = add_node(query, &node, sum);
+                err = add_node(query, level, bucket_us, &node, sum);
             }
         }
         if (err != ERR_OK) {
@@ -296,109 +367,189 @@ visit_rollup(void *arg, enum count_level level, int64_t bucket_us)
 
 /* ---- the tail ---- */
 
-static enum err
-gather(void *arg, const struct tail_entry *entry)
+/*
+ * The tail is as long as folding lags behind, and bounded (COUNT_LAG_MAX). Aggregating it on the
+ * way would cost each event more than a reader saves: users have to be kept for every value, and a
+ * sketch is as long to add as some ten thousand events.
+ */
+static inline enum err
+add_entry(struct query *query, const struct tail_entry *entry)
 {
-    struct counts_view *view = arg;
-
-    if (entry->at.name != view->tail_name) {
+    if (entry->at.name != query->name || entry->occurred_us < query->from_us ||
+        entry->occurred_us >= query->to_us) {
         return ERR_OK;
     }
-    if (view->tail_len == view->tail_capacity) {
-        size_t capacity = view->tail_capacity == 0 ? 256 : view->tail_capacity * 2;
-        struct tail_entry *tail = realloc(view->tail, capacity * sizeof(*tail));
-
-        if (tail == NULL) {
-            return ERR_NO_MEMORY;
-        }
-        view->tail = tail;
-        view->tail_capacity = capacity;
-    }
-    view->tail[view->tail_len++] = *entry;
-    return ERR_OK;
+    return add_one(query, entry->at.value[0], entry->at.value[1], entry->user);
 }
 
-static int
-compare_times(const void *left, const void *right)
-{
-    const struct tail_entry *a = left;
-    const struct tail_entry *b = right;
-
-    return a->occurred_us < b->occurred_us ? -1 : a->occurred_us > b->occurred_us;
-}
-
-/* Gathers the tail of NAME; sorts it once it is used again, as by a series of ranges. */
-static enum err
-prepare_tail(struct counts_view *view, uint32_t name)
-{
-    if (view->tail_name != name) {
-        enum err err;
-
-        view->tail_name = name;
-        view->tail_len = 0;
-        view->tail_uses = 0;
-        view->tail_sorted = false;
-        err = count_tail_each(&view->pin, view->state.counted_seq, UINT64_MAX, gather, view);
-        if (err != ERR_OK) {
-            view->tail_name = COUNT_NO_NAME;
-            return err;
-        }
-    }
-    if (++view->tail_uses > SORT_AFTER_USES && !view->tail_sorted) {
-        if (view->tail_len > 0) {
-            qsort(view->tail, view->tail_len, sizeof(*view->tail), compare_times);
-        }
-        view->tail_sorted = true;
-    }
-    return ERR_OK;
-}
-
-/* The first of the sorted entries at or after FROM_US. */
 static size_t
-first_at(const struct counts_view *view, int64_t from_us)
+tail_run(const struct counts_view *view, size_t i, const struct tail_entry **out)
 {
-    size_t low = 0;
-    size_t high = view->tail_len;
+    return count_tail_run(&view->pin, i, view->state.counted_seq, UINT64_MAX, out);
+}
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
+static enum err
+add_whole_tail(struct query *query)
+{
+    enum err err = ERR_OK;
 
-        if (view->tail[middle].occurred_us < from_us) {
-            low = middle + 1;
-        } else {
-            high = middle;
+    for (size_t i = 0; err == ERR_OK && i < query->view->pin.count; i++) {
+        const struct tail_entry *run = NULL;
+        const size_t count = tail_run(query->view, i, &run);
+
+        for (size_t at = 0; err == ERR_OK && at < count; at++) {
+            err = add_entry(query, &run[at]);
         }
     }
-    return low;
+    return err;
+}
+
+static void
+order_free(struct tail_order *order)
+{
+    free(order->places);
+    free(order->start);
+    *order = (struct tail_order){0};
+}
+
+static size_t
+bucket_of(const struct tail_order *order, int64_t us)
+{
+    return (size_t)((uint64_t)(us - order->first_us) >> order->shift);
+}
+
+/* How many entries the name has; when, and so how wide a bucket must be. */
+static size_t
+measure_tail(const struct counts_view *view, struct tail_order *order)
+{
+    int64_t least_us = INT64_MAX;
+    int64_t most_us = INT64_MIN;
+    size_t len = 0;
+
+    for (size_t i = 0; i < view->pin.count; i++) {
+        const struct tail_entry *run = NULL;
+        const size_t count = tail_run(view, i, &run);
+
+        for (size_t at = 0; at < count; at++) {
+            if (run[at].at.name == view->tail_name) {
+                const int64_t us = run[at].occurred_us;
+
+                least_us = us < least_us ? us : least_us;
+                most_us = us > most_us ? us : most_us;
+                len++;
+            }
+        }
+    }
+    *order = (struct tail_order){.first_us = least_us};
+    if (len > 0) {
+        while (bucket_of(order, most_us) >= ORDER_BUCKETS_MAX) {
+            order->shift++;
+        }
+        order->buckets = bucket_of(order, most_us) + 1;
+    }
+    return len;
+}
+
+/* Counts, then places: each bucket's start becomes its end, which is the start of the next. */
+static void
+place_tail(const struct counts_view *view, struct tail_order *order)
+{
+    uint32_t *next = order->start + 1;
+
+    for (int placing = 0; placing < 2; placing++) {
+        for (size_t i = 0; i < view->pin.count; i++) {
+            const struct tail_entry *run = NULL;
+            const size_t count = tail_run(view, i, &run);
+            const size_t first = count > 0 ? (size_t)(run - view->pin.segments[i]->entries) : 0;
+
+            for (size_t at = 0; at < count; at++) {
+                size_t bucket;
+
+                if (run[at].at.name != view->tail_name) {
+                    continue;
+                }
+                bucket = bucket_of(order, run[at].occurred_us);
+                if (placing == 0) {
+                    next[bucket + 1]++;
+                } else {
+                    order->places[next[bucket]++] =
+                        (uint32_t)(i << TAIL_SEGMENT_BITS | (first + at));
+                }
+            }
+        }
+        for (size_t bucket = 1; placing == 0 && bucket <= order->buckets; bucket++) {
+            next[bucket] += next[bucket - 1];
+        }
+    }
+}
+
+static enum err
+order_tail(struct counts_view *view)
+{
+    struct tail_order order;
+    const size_t len = measure_tail(view, &order);
+
+    ASSERT(view->pin.count <= UINT32_MAX >> TAIL_SEGMENT_BITS);
+    order.places = malloc((len + 1) * sizeof(*order.places));
+    order.start = calloc(order.buckets + 2, sizeof(*order.start)); /* one to spare while counting */
+    if (order.places == NULL || order.start == NULL) {
+        order_free(&order);
+        return ERR_NO_MEMORY;
+    }
+    place_tail(view, &order);
+    view->order = order;
+    return ERR_OK;
+}
+
+static enum err
+add_ordered_tail(struct query *query)
+{
+    const struct tail_pin *pin = &query->view->pin;
+    const struct tail_order *order = &query->view->order;
+    enum err err = ERR_OK;
+    const int64_t from_us = query->from_us > order->first_us ? query->from_us : order->first_us;
+    size_t first;
+    size_t last;
+
+    if (order->buckets == 0 || query->to_us <= from_us) {
+        return ERR_OK;
+    }
+    first = bucket_of(order, from_us);
+    last = bucket_of(order, query->to_us - 1);
+    last = last < order->buckets ? last : order->buckets - 1;
+    if (first > last) {
+        return ERR_OK;
+    }
+    for (size_t i = order->start[first]; err == ERR_OK && i < order->start[last + 1]; i++) {
+        const uint32_t place = order->places[i];
+
+        err = add_entry(query, &pin->segments[place >> TAIL_SEGMENT_BITS]
+                                    ->entries[place & (TAIL_SEGMENT_ENTRIES - 1)]);
+    }
+    return err;
 }
 
 static enum err
 add_tail(struct query *query)
 {
     struct counts_view *view = query->view;
-    enum err err = prepare_tail(view, query->name);
 
-    if (err != ERR_OK) {
-        return err;
+    if (view->tail_name != query->name) {
+        order_free(&view->order);
+        view->tail_name = query->name;
+        view->tail_uses = 0;
     }
-    for (size_t i = view->tail_sorted ? first_at(view, query->from_us) : 0; i < view->tail_len;
-         i++) {
-        const struct tail_entry *entry = &view->tail[i];
+    if (++view->tail_uses <= ORDER_AFTER_USES) {
+        return add_whole_tail(query);
+    }
+    if (view->order.start == NULL) {
+        enum err err = order_tail(view);
 
-        if (entry->occurred_us >= query->to_us) {
-            if (view->tail_sorted) {
-                break;
-            }
-            continue;
-        }
-        if (entry->occurred_us >= query->from_us) {
-            err = add_one(query, entry->at.value[0], entry->at.value[1], entry->user);
-            if (err != ERR_OK) {
-                return err;
-            }
+        if (err != ERR_OK) {
+            return err;
         }
     }
-    return ERR_OK;
+    return add_ordered_tail(query);
 }
 
 /* ---- removals that are not worked into the history yet ---- */
@@ -516,6 +667,7 @@ run_query(struct query *query, const struct counts_filter *filter, int64_t from_
 
     query->from_us = clamp_time(from_us > view->state.from_us ? from_us : view->state.from_us);
     query->to_us = clamp_time(to_us);
+    view->cut = view->cut || (from_us < view->state.from_us && from_us < to_us);
     if (atomic_load_explicit(&view->counts->dropped_events, memory_order_relaxed) > 0) {
         view->degraded = true;
     }
@@ -526,6 +678,12 @@ run_query(struct query *query, const struct counts_filter *filter, int64_t from_
         err = count_all_names(query, filter);
     } else if (count_names_find(view->counts->names, filter->tenant, filter->event_name, &name)) {
         err = count_name(query, filter, name);
+    } else if (count_names_count(view->counts->names) >= COUNTS_NAMES_MAX) {
+        view->degraded =
+            true; /* its events, if there are any, were left out, also before a start */
+    }
+    for (size_t i = 0; err == ERR_OK && i < query->len; i++) {
+        err = settle(view, &query->groups[i].sum);
     }
     view->degraded = view->degraded || view->reader.damaged;
     return err;
@@ -653,6 +811,10 @@ counts_view_each_name(struct counts_view *view, struct span tenant,
 
     if (err != ERR_OK) {
         return err;
+    }
+    view->cut = view->cut || view->state.from_us > INT64_MIN;
+    if (count_names_count(view->counts->names) >= COUNTS_NAMES_MAX) {
+        view->degraded = true;
     }
     totals.index_len = (size_t)count_names_count(view->counts->names) + 1;
     totals.index = calloc(totals.index_len, sizeof(*totals.index));
@@ -793,12 +955,18 @@ counts_view_close(struct counts_view *view)
     count_reader_end(&view->reader);
     count_tail_unpin(&view->pin);
     free(view->removed);
-    free(view->tail);
+    order_free(&view->order);
     free(view);
 }
 
 bool
 counts_view_degraded(const struct counts_view *view)
 {
-    return view->degraded;
+    return view->degraded || view->cut;
+}
+
+int64_t
+counts_view_complete_from(const struct counts_view *view)
+{
+    return view->cut ? view->state.from_us : INT64_MIN;
 }

@@ -445,6 +445,7 @@ counts_stats(struct counts *counts, struct counts_stats *out)
         .begin_seq = atomic_load(&counts->begin_seq),
         .from_us = atomic_load(&counts->from_us),
         .history_bytes = counts->config.store.ops->bytes(counts->config.store.self),
+        .history_bytes_max = counts->config.history_bytes_max,
         .dropped_events = atomic_load(&counts->dropped_events),
         .other_events = atomic_load(&counts->other_events),
     };
@@ -454,5 +455,12 @@ void
 counts_sum_clear(struct counts_sum *sum)
 {
     user_set_clear(&sum->users);
-    sum->total = 0;
+    *sum = (struct counts_sum){0};
+}
+
+uint64_t
+counts_sum_users(const struct counts_sum *sum)
+{
+    ASSERT(!sum->lone.present || user_set_is_empty(&sum->users));
+    return sum->lone.present ? sum->lone.users : user_set_count(&sum->users);
 }

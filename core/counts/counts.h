@@ -52,11 +52,28 @@ struct counts_filter {  /* spans borrowed for the call; data == NULL: any */
     struct span campaign_id;
 };
 
-/* A value: a zeroed sum is empty; counts_sum_clear() frees. */
+/* A stored sum whose users were counted when it was stored, and have not been read yet. */
+struct counts_part {
+    bool present;
+    uint8_t level;
+    uint16_t channel;
+    uint16_t campaign;
+    uint32_t name;
+    int64_t bucket_us;
+    uint64_t users;
+};
+
+/*
+ * A value: a zeroed sum is empty; counts_sum_clear() frees. A sum that is one stored sum and
+ * nothing else keeps it in LONE, and USERS is empty: to say how many they are nobody has to read
+ * them.
+ */
 struct counts_sum {
     uint64_t total;
     struct user_set users;
+    struct counts_part lone;
 };
+uint64_t counts_sum_users(const struct counts_sum *sum);
 void counts_sum_clear(struct counts_sum *sum);
 
 struct counts_config {
@@ -116,8 +133,8 @@ MUST_CHECK enum err counts_view_open(struct counts *counts, struct counts_view *
 void counts_view_close(struct counts_view *view);
 
 /*
- * Adds to *SUM the events with occurred_at in [FROM_US, TO_US), exact at both edges. ERR_NO_MEMORY,
- * ERR_CORRUPT, ERR_IO: *SUM may only be cleared.
+ * Adds to *SUM, empty or of this view, the events with occurred_at in [FROM_US, TO_US), exact at
+ * both edges. ERR_NO_MEMORY, ERR_CORRUPT, ERR_IO: *SUM may only be cleared.
  */
 MUST_CHECK enum err counts_view_sum(struct counts_view *view, const struct counts_filter *filter,
                                     int64_t from_us, int64_t to_us, struct counts_sum *sum);
@@ -142,10 +159,13 @@ MUST_CHECK enum err counts_view_each_name(struct counts_view *view, struct span 
 
 /*
  * True when an answer of this view so far was not all there is: it split or filtered by a value
- * some of whose events count as COUNTS_OTHER, damaged history was left out, or there are events of
- * names beyond the limit.
+ * some of whose events count as COUNTS_OTHER, damaged history was left out, there are events of
+ * names beyond the limit, or it reached back to what has been dropped.
  */
 bool counts_view_degraded(const struct counts_view *view);
+
+/* In the last case: from when on the answers are complete. INT64_MIN: none reached so far. */
+int64_t counts_view_complete_from(const struct counts_view *view);
 
 struct counts_stats {
     uint32_t names;
@@ -155,6 +175,7 @@ struct counts_stats {
     uint64_t begin_seq;   /* the history starts after this one */
     int64_t from_us;      /* earlier times have been dropped; INT64_MIN: none has */
     uint64_t history_bytes;
+    uint64_t history_bytes_max;
     uint64_t dropped_events; /* of names beyond the limit, since the start */
     uint64_t other_events;   /* with a value beyond the limits, since the start */
 };

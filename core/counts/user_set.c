@@ -62,16 +62,17 @@ user_set_clear(struct user_set *set)
     *set = (struct user_set){0};
 }
 
+/* Without a branch: whether a register rises is chance, and a wrong guess is dearer than a store.
+ */
 static void
 note_rank(uint8_t *registers, uint64_t hash)
 {
     size_t at = hash & (USER_SET_REGISTERS - 1);
-    uint64_t rest = hash >> USER_SET_REGISTER_BITS;
-    uint8_t rank = rest == 0 ? RANK_MAX : (uint8_t)(__builtin_ctzll(rest) + 1);
+    uint64_t rest = hash >> USER_SET_REGISTER_BITS | UINT64_C(1) << RANK_BITS;
+    uint8_t rank = (uint8_t)(__builtin_ctzll(rest) + 1);
+    uint8_t own = registers[at];
 
-    if (rank > registers[at]) {
-        registers[at] = rank;
-    }
+    registers[at] = rank > own ? rank : own;
 }
 
 static enum err

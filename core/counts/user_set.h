@@ -48,6 +48,12 @@ MUST_CHECK enum err user_set_union(struct user_set *into, const struct user_set 
 uint64_t user_set_count(const struct user_set *set);
 
 static inline bool
+user_set_is_empty(const struct user_set *set)
+{
+    return set->registers == NULL && set->len == 0;
+}
+
+static inline bool
 user_set_is_exact(const struct user_set *set)
 {
     return set->registers == NULL;

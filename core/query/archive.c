@@ -1,7 +1,8 @@
 /*
  * Reading is: open a snapshot of the store, take what it gives, add the log after its offsets. A
  * page keeps only its best events while it is being read, copied into blocks of their own: of the
- * two sources, and of the store's names, each gives its own order, or none (the log).
+ * two sources, and of the store's names, each gives its own order, or none (the log). Of the log
+ * only the stretches are read that event_zones.h cannot rule out.
  */
 #include "core/query/archive.h"
 
@@ -18,12 +19,14 @@ enum {
 
 struct archive {
     struct journal *journal;
+    struct event_zones *zones;
     struct archive_store store;
     bool has_store;
 };
 
 enum err
-archive_new(struct archive **out, struct journal *journal, const struct archive_store *store)
+archive_new(struct archive **out, struct journal *journal, struct event_zones *zones,
+            const struct archive_store *store)
 {
     struct archive *archive = calloc(1, sizeof(*archive));
 
@@ -31,6 +34,7 @@ archive_new(struct archive **out, struct journal *journal, const struct archive_
         return ERR_NO_MEMORY;
     }
     archive->journal = journal;
+    archive->zones = zones;
     archive->has_store = store != NULL;
     if (store != NULL) {
         archive->store = *store;
@@ -308,7 +312,9 @@ archive_page_clear(struct archive_page *page)
 
 /*
  * What is done with an answer's parts. take_store() reads from an open snapshot; take_record() gets
- * each of the log's records; start_over() forgets both, or says that it cannot.
+ * each of the log's records that may match FILTER, and others; start_over() forgets both, or says
+ * that it cannot. wants_zone(), NULL: all, is asked before a stretch of the log is read, those
+ * first in which the order begins.
  */
 struct reading {
     enum err (*take_store)(struct reading *reading, const struct archive_store *store,
@@ -316,7 +322,11 @@ struct reading {
     enum err (*take_record)(struct reading *reading, const struct archive_position *position,
                             const struct event *event);
     bool (*start_over)(struct reading *reading);
-    const struct journal *journal;
+    bool (*wants_zone)(const struct reading *reading, const struct event_zone *zone);
+    const struct archive_filter *filter;
+    bool descending;
+    const struct archive *archive;
+    uint64_t to_seq; /* of the stretch that is being read */
     bool degraded;
 };
 
@@ -329,23 +339,22 @@ on_record(void *arg, uint64_t seq, const struct event *event)
         .seq = seq,
     };
 
-    memcpy(position.node_id, reading->journal->node_id, sizeof(position.node_id));
+    if (seq > reading->to_seq) {
+        return ERR_OK; /* the next stretch gives it, if it is wanted */
+    }
+    memcpy(position.node_id, reading->archive->journal->node_id, sizeof(position.node_id));
     return reading->take_record(reading, &position, event);
 }
 
-/* Records beyond AFTER (NULL: all) from FROM_SEQ on; ERR_NOT_FOUND when one is gone. */
+/* Records of SCAN up to TO_SEQ; ERR_NOT_FOUND when one is gone. */
 static enum err
-read_log(struct reading *reading, const uint64_t *after, uint64_t from_seq)
+read_stretch(struct reading *reading, struct journal_scan scan, uint64_t to_seq)
 {
-    const struct journal *journal = reading->journal;
-    struct journal_scan scan = {
-        .from_seq = from_seq,
-        .after = after,
-        .records_max = SCAN_RECORDS,
-    };
-    struct journal_scanned scanned = {.done = false};
+    const struct journal *journal = reading->archive->journal;
+    struct journal_scanned scanned = {.next_seq = scan.from_seq};
 
-    while (!scanned.done) {
+    reading->to_seq = to_seq;
+    while (!scanned.done && scanned.next_seq <= to_seq) {
         const enum err err = journal->ops->scan(journal->self, &scan, on_record, reading, &scanned);
 
         if (err != ERR_OK) {
@@ -355,6 +364,59 @@ read_log(struct reading *reading, const uint64_t *after, uint64_t from_seq)
         scan.from_seq = scanned.next_seq;
     }
     return ERR_OK;
+}
+
+static int
+compare_most(const void *left, const void *right)
+{
+    const struct event_zone *a = left;
+    const struct event_zone *b = right;
+
+    return a->most_us > b->most_us ? -1 : a->most_us < b->most_us;
+}
+
+static int
+compare_least(const void *left, const void *right)
+{
+    const struct event_zone *a = left;
+    const struct event_zone *b = right;
+
+    return a->least_us < b->least_us ? -1 : a->least_us > b->least_us;
+}
+
+/* Records beyond AFTER (NULL: all) from FROM_SEQ on; ERR_NOT_FOUND when one is gone. */
+static enum err
+read_log(struct reading *reading, const uint64_t *after, uint64_t from_seq)
+{
+    const struct journal *journal = reading->archive->journal;
+    struct journal_scan scan = {
+        .from_seq = from_seq,
+        .after = after,
+        .records_max = SCAN_RECORDS,
+    };
+    struct event_zone *zones = NULL;
+    size_t count = 0;
+    enum err err;
+
+    if (reading->archive->zones == NULL) {
+        return read_stretch(reading, scan, UINT64_MAX);
+    }
+    err =
+        event_zones_find(reading->archive->zones, &scan, journal->partitions,
+                         journal->ops->durable_seq(journal->self), reading->filter, &zones, &count);
+    if (err == ERR_OK && count > 0 && reading->wants_zone != NULL) {
+        qsort(zones, count, sizeof(*zones), reading->descending ? compare_most : compare_least);
+    }
+    for (size_t i = 0; err == ERR_OK && i < count; i++) {
+        if (reading->wants_zone != NULL && !reading->wants_zone(reading, &zones[i])) {
+            continue;
+        }
+        scan.from_seq = zones[i].from_seq;
+        scan.records_max = narrow_u32(zones[i].to_seq - zones[i].from_seq + 1);
+        err = read_stretch(reading, scan, zones[i].to_seq);
+    }
+    free(zones);
+    return err;
 }
 
 static enum err
@@ -384,7 +446,7 @@ read_held_log(struct reading *reading, const uint64_t *after)
     uint64_t from_seq;
 
     memset(&stats, 0, sizeof(stats));
-    reading->journal->ops->stats(reading->journal->self, &stats);
+    reading->archive->journal->ops->stats(reading->archive->journal->self, &stats);
     from_seq = stats.oldest_seq == 0 ? stats.durable_seq + 1 : stats.oldest_seq;
     return read_log(reading, after, from_seq);
 }
@@ -394,7 +456,7 @@ read_held_log(struct reading *reading, const uint64_t *after)
 static enum err
 read_once(struct reading *reading, const struct archive_store *store, bool any_log)
 {
-    const struct journal *journal = reading->journal;
+    const struct journal *journal = reading->archive->journal;
     uint64_t after[JOURNAL_PARTITIONS_MAX] = {0};
     void *snapshot;
     enum err err =
@@ -425,7 +487,7 @@ read_all(const struct archive *archive, struct reading *reading)
 {
     enum err err = ERR_UNAVAILABLE;
 
-    reading->journal = archive->journal;
+    reading->archive = archive;
     reading->degraded = false;
     if (!archive->has_store) {
         err = read_held_log(reading, NULL);
@@ -565,6 +627,23 @@ take_page_record(struct reading *reading, const struct archive_position *positio
     return offer(&((struct page_reading *)reading)->selection, position, event);
 }
 
+/* Whether an event of ZONE could enter the page. */
+static bool
+page_wants_zone(const struct reading *reading, const struct event_zone *zone)
+{
+    const struct selection *selection = &((const struct page_reading *)reading)->selection;
+    const struct archive_request *request = selection->request;
+    const int64_t least_us = clamp_time(zone->least_us);
+    const int64_t most_us = clamp_time(zone->most_us);
+
+    if (request->descending) {
+        return (!request->has_after || least_us <= request->after.occurred_us) &&
+               (!selection->has_bound || most_us >= selection->bound.occurred_us);
+    }
+    return (!request->has_after || most_us >= request->after.occurred_us) &&
+           (!selection->has_bound || least_us <= selection->bound.occurred_us);
+}
+
 static bool
 page_start_over(struct reading *reading)
 {
@@ -577,7 +656,12 @@ archive_read_page(struct archive *archive, const struct archive_request *request
                   struct archive_page *out)
 {
     struct page_reading page = {
-        .reading = {take_page_rows, take_page_record, page_start_over, NULL, false},
+        .reading = {.take_store = take_page_rows,
+                    .take_record = take_page_record,
+                    .start_over = page_start_over,
+                    .wants_zone = page_wants_zone,
+                    .filter = &request->filter,
+                    .descending = request->descending},
     };
     enum err err;
 
@@ -666,7 +750,10 @@ archive_each_user(struct archive *archive, const struct archive_filter *filter, 
                   void *arg, bool *degraded_out)
 {
     struct user_reading users = {
-        .reading = {take_user_rows, take_user_record, users_start_over, NULL, false},
+        .reading = {.take_store = take_user_rows,
+                    .take_record = take_user_record,
+                    .start_over = users_start_over,
+                    .filter = filter},
         .filter = filter,
         .fn = fn,
         .arg = arg,

@@ -26,6 +26,7 @@
 #include "core/base/err.h"
 #include "core/journal.h"
 #include "core/query/archive_store.h"
+#include "core/query/event_zones.h"
 
 enum {
     ARCHIVE_LIMIT_MAX = 1000, /* events of one page */
@@ -34,11 +35,12 @@ enum {
 struct archive;
 
 /*
- * JOURNAL is borrowed for the archive's life. STORE moves on success and is closed with the
- * archive; NULL: there is none, all events are in the log.
+ * JOURNAL and ZONES are borrowed for the archive's life. ZONES knows what JOURNAL's records may
+ * hold; NULL: nobody does, and each answer reads all of them. STORE moves on success and is closed
+ * with the archive; NULL: there is none, all events are in the log.
  */
 MUST_CHECK enum err archive_new(struct archive **out, struct journal *journal,
-                                const struct archive_store *store);
+                                struct event_zones *zones, const struct archive_store *store);
 void archive_free(struct archive *archive); /* NULL allowed; nobody may be calling */
 
 struct archive_request {

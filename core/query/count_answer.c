@@ -46,7 +46,7 @@ sum_all(struct counts_view *view, struct answer *answer)
 
     if (err == ERR_OK) {
         answer->result.total = sum.total;
-        answer->result.unique = user_set_count(&sum.users);
+        answer->result.unique = counts_sum_users(&sum);
     }
     counts_sum_clear(&sum);
     return err;
@@ -65,7 +65,7 @@ add_value(void *arg, struct span value, const struct counts_sum *sum)
     err = count_groups_value(&answer->result.groups, value, &row);
     if (err == ERR_OK) {
         row->total += sum->total;
-        row->unique = user_set_count(&sum->users);
+        row->unique = counts_sum_users(sum);
     }
     return err;
 }
@@ -100,7 +100,7 @@ sum_bucket(struct counts_view *view, struct answer *answer, size_t *at)
         err = count_groups_append(&answer->result.groups, local_us, &row);
         if (err == ERR_OK) {
             row->total = sum.total;
-            row->unique = user_set_count(&sum.users);
+            row->unique = counts_sum_users(&sum);
         }
     }
     counts_sum_clear(&sum);
@@ -144,6 +144,7 @@ ask_counts(struct answer *answer)
         }
     }
     answer->result.degraded = answer->result.degraded || counts_view_degraded(view);
+    answer->result.complete_from_us = counts_view_complete_from(view);
     counts_view_close(view);
     return err;
 }
@@ -326,14 +327,15 @@ gather(struct answer *answer)
 
 enum err
 count_answer(const struct count_sources *sources, const struct count_query *query,
-             struct buffer *out, struct buffer *problem)
+             struct buffer *out, bool *degraded_out, struct buffer *problem)
 {
     struct answer answer = {
         .sources = sources,
         .query = query,
         .result = {.as_of_us = sources->now_us,
                    .pending = sources->pending_events,
-                   .degraded = sources->degraded},
+                   .degraded = sources->degraded,
+                   .complete_from_us = INT64_MIN},
     };
     enum err err = prepare(&answer, problem);
 
@@ -348,6 +350,7 @@ count_answer(const struct count_sources *sources, const struct count_query *quer
     }
     if (err == ERR_OK) {
         count_render(query, &answer.result, out);
+        *degraded_out = answer.result.degraded;
         err = out->failed ? ERR_NO_MEMORY : ERR_OK;
     }
     count_groups_free(&answer.result.groups);
@@ -385,6 +388,8 @@ count_names(const struct count_sources *sources, struct buffer *out)
 {
     struct names names = {out, 0};
     struct counts_view *view;
+    int64_t complete_from_us;
+    bool degraded;
     enum err err = counts_view_open(sources->counts, &view);
 
     if (err != ERR_OK) {
@@ -392,12 +397,14 @@ count_names(const struct count_sources *sources, struct buffer *out)
     }
     buffer_append_text(out, "{\"names\":[");
     err = counts_view_each_name(view, sources->tenant, add_name, &names);
+    degraded = sources->degraded || counts_view_degraded(view);
+    complete_from_us = counts_view_complete_from(view);
     counts_view_close(view);
     if (err != ERR_OK) {
         return err;
     }
     buffer_append_char(out, ']');
-    count_render_state(sources->now_us, sources->pending_events, sources->degraded, out);
+    count_render_state(sources->now_us, sources->pending_events, degraded, complete_from_us, out);
     buffer_append_text(out, "}\n");
     return out->failed ? ERR_NO_MEMORY : ERR_OK;
 }

@@ -27,13 +27,14 @@ struct count_sources {
 };
 
 /*
- * Appends the answer to OUT, in the form QUERY asks for. ERR_INVALID: appends a sentence for the
+ * Appends the answer to OUT, in the form QUERY asks for; *DEGRADED_OUT is what its JSON says, since
+ * CSV has no place for it. ERR_INVALID: appends a sentence for the
  * client to PROBLEM (no such zone, a range too long, too many groups); other errors are the
  * sources'.
  */
 MUST_CHECK enum err count_answer(const struct count_sources *sources,
                                  const struct count_query *query, struct buffer *out,
-                                 struct buffer *problem);
+                                 bool *degraded_out, struct buffer *problem);
 
 /* Appends the tenant's event names with their counts, in the order of their bytes, as JSON. */
 MUST_CHECK enum err count_names(const struct count_sources *sources, struct buffer *out);

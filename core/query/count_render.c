@@ -81,7 +81,8 @@ json_groups(const struct count_query *query, const struct count_result *result, 
 }
 
 void
-count_render_state(int64_t as_of_us, uint64_t pending, bool degraded, struct buffer *out)
+count_render_state(int64_t as_of_us, uint64_t pending, bool degraded, int64_t complete_from_us,
+                   struct buffer *out)
 {
     char time[TIMESTAMP_TEXT_SIZE];
 
@@ -90,6 +91,11 @@ count_render_state(int64_t as_of_us, uint64_t pending, bool degraded, struct buf
     buffer_append_text(out, "\",\"pending\":");
     buffer_append_u64(out, pending);
     buffer_append_text(out, degraded ? ",\"degraded\":true" : ",\"degraded\":false");
+    if (complete_from_us != INT64_MIN) {
+        buffer_append_text(out, ",\"complete_from\":\"");
+        buffer_append(out, time, timestamp_format(complete_from_us, time));
+        buffer_append_char(out, '"');
+    }
 }
 
 static void
@@ -114,7 +120,8 @@ render_json(const struct count_query *query, const struct count_result *result, 
     if (query->group != COUNT_GROUP_NONE) {
         json_groups(query, result, out);
     }
-    count_render_state(result->as_of_us, result->pending, result->degraded, out);
+    count_render_state(result->as_of_us, result->pending, result->degraded,
+                       result->complete_from_us, out);
     buffer_append_text(out, "}\n");
 }
 

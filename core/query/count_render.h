@@ -19,6 +19,7 @@ struct count_result {
     int64_t as_of_us;
     uint64_t pending; /* events in the log that MySQL does not have yet; they are counted */
     bool degraded;
+    int64_t complete_from_us; /* the question reached further back; INT64_MIN: it did not */
 };
 
 struct count_name {
@@ -31,7 +32,8 @@ struct count_name {
 void count_render(const struct count_query *query, const struct count_result *result,
                   struct buffer *out);
 
-/* ,"as_of":..,"pending":..,"degraded":.. */
-void count_render_state(int64_t as_of_us, uint64_t pending, bool degraded, struct buffer *out);
+/* ,"as_of":..,"pending":..,"degraded":.., and "complete_from" where something has been dropped */
+void count_render_state(int64_t as_of_us, uint64_t pending, bool degraded, int64_t complete_from_us,
+                        struct buffer *out);
 
 #endif

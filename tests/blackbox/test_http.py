@@ -398,6 +398,9 @@ class Metrics(HttpCase):
             " sluice_wal_pending_events sluice_wal_bytes sluice_wal_bytes_limit sluice_wal_oldest_pending_seconds"
             " sluice_wal_commit_duration_seconds sluice_wal_group_events sluice_replicator_offset"
             " sluice_replicator_lag_events sluice_replicator_retries_total sluice_replicator_batch_duration_seconds"
+            " sluice_counts_names sluice_counts_values sluice_counts_tail_events sluice_counts_tail_events_limit"
+            " sluice_counts_history_bytes sluice_counts_history_bytes_limit sluice_counts_dropped_events_total"
+            " sluice_counts_other_events_total"
             " sluice_audit_difference_events sluice_slo_availability_ratio sluice_slo_error_budget_remaining_ratio"
             " sluice_slo_burn_rate sluice_slo_objective_ratio sluice_build_info process_resident_memory_bytes"
         ).split():

@@ -25,6 +25,7 @@ static const int64_t T0_US = INT64_C(1700000000) * 1000000;
 struct fixture {
     struct fake_journal *journal;
     struct fake_archive_store *store;
+    struct event_zones *zones;
     struct archive *archive;
     uint64_t put;   /* events 1..put are in the log */
     uint64_t moved; /* events 1..moved are in the store */
@@ -40,7 +41,9 @@ set_up(void **state)
     f->journal = fake_journal_new(&(struct fake_journal_config){.partitions = PARTITIONS});
     f->store = fake_archive_store_new();
     port = fake_archive_store_port(f->store);
-    assert_int_equal(archive_new(&f->archive, fake_journal_port(f->journal), &port), ERR_OK);
+    assert_int_equal(event_zones_new(&f->zones), ERR_OK);
+    assert_int_equal(archive_new(&f->archive, fake_journal_port(f->journal), f->zones, &port),
+                     ERR_OK);
     *state = f;
     return 0;
 }
@@ -54,11 +57,13 @@ tear_down(void **state)
     archive_free(f->archive);
     fake_archive_store_free(f->store);
     fake_journal_free(f->journal);
+    event_zones_free(f->zones);
     free(f);
     return 0;
 }
 
-/* Event N: its time goes to and fro, some share one; three names, four users, two tenants. */
+/* Event N: its time goes to and fro as it grows, some share one; three names, four users, two
+ * tenants. */
 static struct event
 event_number(uint64_t n, char id[32])
 {
@@ -77,7 +82,7 @@ event_number(uint64_t n, char id[32])
     (void)snprintf(id, 32, "e%llu", (unsigned long long)n);
     return (struct event){
         .shape = EVENT_PRODUCT,
-        .occurred_at_us = T0_US + (int64_t)(n * 7919 % 13) * 1000000,
+        .occurred_at_us = T0_US + (int64_t)(n * 7919 % 13 + n / 64) * 1000000,
         .created_at_us = T0_US + (int64_t)n,
         .tenant = n % 10 == 9 ? SPAN_LITERAL("other") : SPAN_LITERAL("acme"),
         .id = {id, strlen(id)},
@@ -94,6 +99,7 @@ put(struct fixture *f, uint64_t count)
         char id[32];
         const struct event event = event_number(++f->put, id);
 
+        event_zones_add(f->zones, f->put, &event);
         assert_int_equal(fake_journal_put(f->journal, &event), f->put);
     }
 }
@@ -217,6 +223,99 @@ expect_all(struct fixture *f, bool degraded, uint64_t from, uint64_t to)
 /* ---- both places ---- */
 
 static void
+move_some(struct fixture *f)
+{
+    put(f, 3);
+    move(f, 5, true);
+    fake_journal_trim(f->journal, f->moved);
+}
+
+/* Both orders, while batches move and the log is trimmed; most stripes are in no page's way. */
+static void
+a_page_reads_the_stretches_of_the_log_that_it_needs(void **state)
+{
+    struct fixture *f = *state;
+    enum {
+        STRIPES = 6,
+        LIMIT = 500,
+        PAGES = 16,
+        SCANS_OF_PAGE = 5, /* two or three stripes, the one that is being filled, and the probe */
+    };
+
+    put(f, STRIPES * JOURNAL_STRIPE + 100);
+    for (int order = 0; order < 2; order++) {
+        const uint64_t there = f->put;
+        const uint64_t before = fake_journal_calls(f->journal).scan;
+        struct seen *seen = calloc(1, sizeof(*seen));
+
+        assert_non_null(seen);
+        walk(f, all_of("acme", order == 1, LIMIT), seen, order == 0 ? NULL : move_some);
+        assert_false(seen->degraded);
+        for (uint64_t n = 1; n <= there; n++) {
+            assert_int_equal(seen->times[n], n % 10 != 9);
+        }
+        if (order == 0) {
+            assert_true(seen->count / LIMIT < PAGES);
+            assert_true(fake_journal_calls(f->journal).scan - before < PAGES * SCANS_OF_PAGE);
+        }
+        free(seen);
+    }
+    move(f, 2 * JOURNAL_STRIPE + 7, true);
+    fake_journal_trim(f->journal, f->moved);
+    for (int order = 0; order < 2; order++) {
+        const uint64_t there = f->put;
+        struct seen *seen = calloc(1, sizeof(*seen));
+
+        assert_non_null(seen);
+        walk(f, all_of("acme", order == 1, LIMIT), seen, NULL);
+        expect(seen, 1, there);
+        free(seen);
+    }
+}
+
+static size_t
+zones_of(struct fixture *f, const char *tenant, const char *name, const char *user, int64_t from_us,
+         int64_t to_us)
+{
+    const struct journal_scan scan = {.from_seq = 1, .records_max = 1};
+    const struct archive_filter filter = {
+        .tenant = span_of(tenant),
+        .event_name = name == NULL ? (struct span){NULL, 0} : span_of(name),
+        .user_id = user == NULL ? (struct span){NULL, 0} : span_of(user),
+        .from_us = from_us,
+        .to_us = to_us,
+    };
+    struct event_zone *zones = NULL;
+    size_t count = 0;
+
+    assert_int_equal(event_zones_find(f->zones, &scan, PARTITIONS, f->put, &filter, &zones, &count),
+                     ERR_OK);
+    for (size_t i = 1; i < count; i++) {
+        assert_true(zones[i].from_seq > zones[i - 1].to_seq);
+    }
+    free(zones);
+    return count;
+}
+
+static void
+a_stretch_is_ruled_out_by_its_times_tenants_names_and_users(void **state)
+{
+    struct fixture *f = *state;
+
+    put(f, 4 * JOURNAL_STRIPE + 1); /* of 16 seconds each and 13 to and fro */
+    assert_int_equal(zones_of(f, "acme", NULL, NULL, INT64_MIN, INT64_MAX), 5);
+    assert_int_equal(zones_of(f, "acme", "b", NULL, INT64_MIN, INT64_MAX), 5);
+    assert_int_equal(zones_of(f, "acme", NULL, "u1", INT64_MIN, INT64_MAX), 5);
+    /* What is not known whole may hold anything. */
+    assert_int_equal(zones_of(f, "nobody", NULL, NULL, INT64_MIN, INT64_MAX), 1);
+    assert_int_equal(zones_of(f, "acme", "absent", NULL, INT64_MIN, INT64_MAX), 1);
+    assert_int_equal(zones_of(f, "acme", NULL, NULL, INT64_MIN, T0_US), 1);
+    assert_int_equal(zones_of(f, "acme", NULL, NULL, T0_US, T0_US + 1), 2);
+    assert_int_equal(zones_of(f, "acme", NULL, NULL, T0_US + 40000000, T0_US + 41000000), 3);
+    assert_int_equal(zones_of(f, "acme", NULL, "somebody", INT64_MIN, INT64_MAX), 1);
+}
+
+static void
 an_event_is_given_once_wherever_it_is(void **state)
 {
     struct fixture *f = *state;
@@ -229,14 +328,6 @@ an_event_is_given_once_wherever_it_is(void **state)
             fake_journal_trim(f->journal, f->moved);
         }
     }
-}
-
-static void
-move_some(struct fixture *f)
-{
-    put(f, 3);
-    move(f, 5, true);
-    fake_journal_trim(f->journal, f->moved);
 }
 
 static void
@@ -531,7 +622,8 @@ without_any_store_all_is_in_the_log(void **state)
     struct fixture *f = *state;
 
     archive_free(f->archive);
-    assert_int_equal(archive_new(&f->archive, fake_journal_port(f->journal), NULL), ERR_OK);
+    assert_int_equal(archive_new(&f->archive, fake_journal_port(f->journal), f->zones, NULL),
+                     ERR_OK);
     expect_all(f, false, 1, 0);
     put(f, EVENTS);
     expect_all(f, false, 1, EVENTS);
@@ -696,6 +788,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(an_event_is_given_once_wherever_it_is),
+        TEST(a_page_reads_the_stretches_of_the_log_that_it_needs),
+        TEST(a_stretch_is_ruled_out_by_its_times_tenants_names_and_users),
         TEST(a_walk_neither_repeats_nor_skips_what_was_there_while_all_moves),
         TEST(dead_letters_and_repeats_are_gone_once_the_offset_is_behind_them),
         TEST(rows_of_other_nodes_are_there_too),

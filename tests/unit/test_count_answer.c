@@ -120,7 +120,8 @@ setup(void **state)
     assert_int_equal(counts_new(&f.sources.counts, &config), ERR_OK);
     counts_begin(f.sources.counts, 0);
     add_events(f.sources.counts);
-    assert_int_equal(archive_new(&f.sources.archive, fake_journal_port(f.journal), &store), ERR_OK);
+    assert_int_equal(archive_new(&f.sources.archive, fake_journal_port(f.journal), NULL, &store),
+                     ERR_OK);
     f.sources.tenant = SPAN_LITERAL("acme");
     f.sources.zone_dir = TIMEZONE_DIR;
     f.sources.now_us = START_US;
@@ -157,7 +158,15 @@ ask(struct fixture *f, const char *group, const char *user, const char *format, 
     struct count_query query;
     enum err err = count_query_parse(&params, &query, problem);
 
-    return err == ERR_OK ? count_answer(&f->sources, &query, out, problem) : err;
+    bool degraded = false;
+
+    if (err == ERR_OK) {
+        err = count_answer(&f->sources, &query, out, &degraded, problem);
+    }
+    if (err == ERR_OK && format == NULL) {
+        assert_int_equal(degraded, memmem(out->data, out->len, "\"degraded\":true", 15) != NULL);
+    }
+    return err;
 }
 
 static bool

@@ -241,9 +241,9 @@ check_sum(struct fixture *f, struct counts_view *view, const struct wanted *want
     assert_int_equal(counts_view_sum(view, &filter, wanted->from_us, wanted->to_us, &sum), ERR_OK);
     assert_int_equal(sum.total, total);
     if (users_exact) {
-        assert_int_equal(user_set_count(&sum.users), user_set_count(&users));
+        assert_int_equal(counts_sum_users(&sum), user_set_count(&users));
     } else {
-        assert_true(user_set_count(&sum.users) >= user_set_count(&users));
+        assert_true(counts_sum_users(&sum) >= user_set_count(&users));
     }
     counts_sum_clear(&sum);
     user_set_clear(&users);
@@ -284,7 +284,7 @@ check_value(void *arg, struct span value, const struct counts_sum *sum)
     }
     assert_int_equal(sum->total, total);
     if (checking->users_exact) {
-        assert_int_equal(user_set_count(&sum->users), user_set_count(&users));
+        assert_int_equal(counts_sum_users(sum), user_set_count(&users));
     }
     user_set_clear(&users);
     checking->total += total;
@@ -573,7 +573,7 @@ campaigns_beyond_the_limit_count_as_others_and_the_totals_stay_exact(void **stat
         assert_int_equal(counts_view_open(f->counts, &view), ERR_OK);
         assert_int_equal(counts_view_sum(view, &filter, NOW - DAY, NOW, &sum), ERR_OK);
         assert_int_equal(sum.total, 2000);
-        assert_int_equal(user_set_count(&sum.users), 1000);
+        assert_int_equal(counts_sum_users(&sum), 1000);
         assert_false(counts_view_degraded(view));
         counts_sum_clear(&sum);
         assert_int_equal(counts_view_each_value(view, &filter, COUNTS_BY_CAMPAIGN, NOW - DAY, NOW,
@@ -616,6 +616,23 @@ names_beyond_the_limit_are_left_out_and_said_to_be(void **state)
     assert_true(counts_view_degraded(view));
     counts_sum_clear(&sum);
     counts_view_close(view);
+
+    restart(f); /* which forgets how many were left out */
+    for (int known = 0; known < 2; known++) {
+        const struct counts_filter one = {
+            SPAN_LITERAL("acme"),
+            span_of(known != 0 ? "name-10000" : "name-10001"),
+            {NULL, 0},
+            {NULL, 0},
+        };
+
+        assert_int_equal(counts_view_open(f->counts, &view), ERR_OK);
+        assert_int_equal(counts_view_sum(view, &one, NOW - DAY, NOW, &sum), ERR_OK);
+        assert_int_equal(sum.total, known);
+        assert_int_equal(counts_view_degraded(view), known == 0);
+        counts_sum_clear(&sum);
+        counts_view_close(view);
+    }
 }
 
 static void
@@ -649,8 +666,95 @@ the_oldest_goes_when_the_history_is_too_large(void **state)
     assert_int_equal(counts_view_open(f->counts, &view), ERR_OK);
     assert_int_equal(counts_view_sum(view, &any, INT64_MIN, INT64_MAX, &sum), ERR_OK);
     assert_int_equal(sum.total, kept);
+    assert_true(counts_view_degraded(view));
+    assert_int_equal(counts_view_complete_from(view), stats.from_us);
     counts_sum_clear(&sum);
     counts_view_close(view);
+
+    assert_int_equal(counts_view_open(f->counts, &view), ERR_OK);
+    assert_int_equal(counts_view_sum(view, &any, stats.from_us, INT64_MAX, &sum), ERR_OK);
+    assert_int_equal(sum.total, kept);
+    assert_false(counts_view_degraded(view));
+    assert_int_equal(counts_view_complete_from(view), INT64_MIN);
+    counts_sum_clear(&sum);
+    assert_int_equal(
+        counts_view_sum(view, &any, stats.from_us - 2 * HOUR, stats.from_us - HOUR, &sum), ERR_OK);
+    assert_int_equal(sum.total, 0);
+    assert_int_equal(counts_view_complete_from(view), stats.from_us);
+    counts_view_close(view);
+}
+
+/* USERS of them in [FIRST, FIRST + USERS), one event each and hour, so that there is a roll-up. */
+static void
+add_hour(struct fixture *f, int64_t hour_us, uint32_t first, uint32_t users)
+{
+    for (uint32_t i = 0; i < users; i++) {
+        add(f, (struct model_event){
+                   .us = hour_us + i * (HOUR / 1000), .name = 1, .channel = 1, .user = first + i});
+    }
+}
+
+static uint64_t
+users_between(struct counts_view *view, int64_t from_us, int64_t middle_us, int64_t to_us)
+{
+    const struct counts_filter filter = {
+        SPAN_LITERAL("acme"), SPAN_LITERAL("name-1"), {NULL, 0}, {NULL, 0}};
+    struct counts_sum sum = {0};
+    uint64_t users;
+
+    assert_int_equal(counts_view_sum(view, &filter, from_us, middle_us, &sum), ERR_OK);
+    assert_int_equal(counts_view_sum(view, &filter, middle_us, to_us, &sum), ERR_OK);
+    users = counts_sum_users(&sum);
+    counts_sum_clear(&sum);
+    return users;
+}
+
+static void
+a_roll_up_that_stands_alone_has_the_users_it_has_among_others(void **state)
+{
+    struct fixture *f = *state;
+    const int64_t first_us = NOW / HOUR * HOUR - 5 * HOUR;
+    const int64_t second_us = first_us + HOUR;
+    struct counts_view *view;
+    uint64_t reads;
+
+    add_hour(f, first_us, 1, 600);
+    add_hour(f, second_us, 401, 600);
+    fold(f);
+    fake_clock_pass_ms(&f->clock, 10000);
+    fold(f);
+    for (int tail = 0; tail < 2; tail++) {
+        assert_int_equal(counts_view_open(f->counts, &view), ERR_OK);
+        reads = fake_count_store_reads(f->store);
+        assert_int_equal(users_between(view, first_us, second_us, second_us), 600 + tail);
+        if (tail == 0) {
+            assert_true(fake_count_store_reads(f->store) - reads < 10);
+        }
+        assert_int_equal(users_between(view, first_us, first_us, second_us + HOUR), 1000 + tail);
+        assert_int_equal(users_between(view, first_us, second_us, second_us + HOUR), 1000 + tail);
+        assert_int_equal(users_between(view, second_us, second_us + HOUR, second_us + 2 * HOUR),
+                         600);
+        assert_int_equal(users_between(view, first_us + 1, second_us, second_us), 599 + tail);
+        counts_view_close(view);
+        add(f, (struct model_event){.us = second_us - 1, .name = 1, .user = 5000});
+    }
+}
+
+static void
+a_roll_up_of_an_older_build_is_read_as_before(void **state)
+{
+    static const char encoded[] = "\1\7\0\0\0\0\0\0\0\1\0\1\0\3\0\0\0\0\0\0\0";
+    const struct span bytes = {encoded, sizeof(encoded) - 1};
+    struct user_set users = {0};
+    uint64_t total = 1;
+    uint64_t count;
+
+    (void)state;
+    assert_false(count_rollup_peek(bytes, &total, &count));
+    assert_int_equal(count_rollup_decode(bytes, &total, &users), ERR_OK);
+    assert_int_equal(total, 8);
+    assert_int_equal(user_set_count(&users), 1);
+    user_set_clear(&users);
 }
 
 static void
@@ -768,6 +872,8 @@ main(void)
         TEST(campaigns_beyond_the_limit_count_as_others_and_the_totals_stay_exact),
         TEST(names_beyond_the_limit_are_left_out_and_said_to_be),
         TEST(the_oldest_goes_when_the_history_is_too_large),
+        TEST(a_roll_up_that_stands_alone_has_the_users_it_has_among_others),
+        TEST(a_roll_up_of_an_older_build_is_read_as_before),
         TEST(damaged_history_is_left_out_and_said_to_be),
         TEST(a_history_whose_names_are_damaged_is_refused),
         TEST(a_store_that_has_never_counted_begins_where_it_is_told),
