@@ -51,6 +51,9 @@ function row(text, a, b, goal, bound,    ratio, verdict) {
         what = "log " value["server"] " " value["group"]
     } else if (value["load"] == "counts") {
         what = "counts " value["work"] " " value["server"] " " value["group_by"] " " value["events"] (value["tail"] > 0 ? " tail" : "")
+    } else if (value["load"] == "slo") {
+        what = "slo " value["work"]
+        services = "services" in value ? value["services"] : services
     } else if (value["load"] == "bulk" || value["load"] == "reading") {
         what = value["load"] " " value["server"] " " value["work"]
     } else {
@@ -69,6 +72,8 @@ function row(text, a, b, goal, bound,    ratio, verdict) {
     keep(what, "p50_us")
     keep(what, "p99_us")
     keep(what, "p999_us")
+    keep(what, "cpu_ms")
+    keep(what, "wall_ms")
 }
 
 END {
@@ -109,6 +114,18 @@ END {
     }
     row("counting an event on the committer's thread, ns, beside 150",
         median("counts add   10000000", "ns_event"), 150, "below", 1)
+    row("SLO status of " services " services, first after a start, ms, beside 50",
+        median("slo status_all_first", "wall_ms"), 50, "below", 1)
+    row("the same with new events in each, ms, beside 50",
+        median("slo status_all_again", "wall_ms"), 50, "below", 1)
+    row("the same a minute later, ms, beside 50",
+        median("slo status_all_next_minute", "wall_ms"), 50, "below", 1)
+    row("SLO status of one service, us, beside summing its minutes",
+        1000 * median("slo status_one", "wall_ms"), 1000 * median("slo resum_one", "wall_ms"), "", 0)
+    row("a minute's tick of " services " services with MariaDB, ms, beside 100",
+        median("slo tick_whole", "wall_ms"), 100, "below", 1)
+    row("its rows of slo_windows, ms, beside plain sums by MariaDB",
+        median("slo tick_windows", "wall_ms"), median("slo tick_peer_sql", "wall_ms"), "", 0)
     split("1 64 256 1024", groups, " ")
     for (i = 1; i <= 4; i++) {
         row("log alone, events/s in groups of " groups[i] ", beside a bare LMDB",

@@ -51,6 +51,7 @@ clean_up() {
     end "$sluice_pid"
     end "$nginx_pid"
     end "$redis_pid"
+    [ ! -d "$work/mariadb" ] || infra/scripts/mariadb.sh kill "$work/mariadb" >/dev/null 2>&1 || true
     [ -z "$work" ] || rm -rf "$work"
     exit "$status"
 }
@@ -307,10 +308,18 @@ run_counts() {
 }
 
 run_slo() {
-    local line
+    local line output
+    mkdir "$work/mariadb" "$work/slo"
+    infra/scripts/mariadb.sh start "$work/mariadb" >"$work/output" 2>&1 || {
+        cat "$work/output" >&2
+        die "MariaDB did not start"
+    }
+    output=$(timeout --foreground 300 "$built/bench/bench_slo" 1000 "$work/mariadb/s" "$work/slo")
+    infra/scripts/mariadb.sh stop "$work/mariadb" >/dev/null
+    rm -rf "$work/mariadb" "$work/slo"
     while read -r line; do
         emit "round=1 load=slo ${line#slo }"
-    done < <(timeout --foreground 300 "$built/bench/bench_slo")
+    done <<<"$output"
 }
 
 # ---- the whole ----

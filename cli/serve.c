@@ -233,11 +233,28 @@ open_objectives(struct app *app)
     return objectives_open(&app->objectives, &config);
 }
 
+/* What a service's violations are: counted from the first of its slices on. */
+static uint32_t
+limits_of(void *arg, struct span tenant, struct span service, struct slices_limit *limits,
+          uint32_t max)
+{
+    const struct app *app = arg;
+    const struct objective_set *set = objectives_now(app->objectives);
+    const uint32_t count =
+        slo_limits(objective_set_config(set, &app->slo, tenant, service), limits);
+
+    ASSERT(count <= max);
+    objective_set_release(set);
+    return count;
+}
+
 static enum err
 start_log(struct app *app)
 {
     const struct options *options = &app->options;
     struct slices_config slices = {
+        .limits = limits_of,
+        .limits_arg = app,
         .rules = {.threshold_us = {app->slo.objective[1].threshold_us}, .threshold_count = 1},
         .series_max = SERIES_MAX,
         .retain_minutes = RETAIN_MINUTES,
@@ -418,6 +435,14 @@ objectives_version(void *arg)
     return app->alerts_version;
 }
 
+static bool
+is_settled(void *arg)
+{
+    const struct app *app = arg;
+
+    return ticker_settled(app->ticker);
+}
+
 static void
 each_defined(void *arg, alerts_series_fn *fn, void *fn_arg)
 {
@@ -495,6 +520,8 @@ start_alerts(struct app *app)
         .objectives_version = objectives_version,
         .objectives_arg = app,
         .each_defined = each_defined,
+        .settled = is_settled,
+        .settled_arg = app,
     };
     struct alert_judge_config config = {
         .clock = app->clock,

@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "core/base/log.h"
+#include "core/slo/slo_warm.h"
 #include "storage/mysql_history.h"
 #include "storage/mysql_requests.h"
 #include "storage/mysql_windows.h"
@@ -13,6 +15,7 @@
 enum {
     EXPIRE_INTERVAL_US = 60000000,
     OWN_HISTORY_MINUTES = 92 * 1440,
+    SETTLE_MAX_US = 60000000,
     SILENT_BACK_MAX = 10, /* minutes looked back for rows without traffic */
 };
 
@@ -25,6 +28,8 @@ struct ticker {
     struct mysql_requests *requests;
     int64_t requests_minute; /* the running minute when they were last written */
     int64_t silent_minute;   /* rows without traffic are there for all minutes before this */
+    int64_t started_us;      /* of the monotonic clock */
+    _Atomic bool asked;      /* the database for other nodes' slices, whatever it answered */
     pthread_t thread;
     pthread_mutex_t lock; /* guards STOPPING */
     pthread_cond_t wake;
@@ -249,6 +254,17 @@ finish_requests(struct ticker *ticker)
     }
 }
 
+/* Before the first reader asks, if it can be. */
+static void
+warm_up(struct ticker *ticker)
+{
+    const struct objective_set *objectives = objectives_now(ticker->config.objectives);
+
+    slo_warm_up(ticker->config.slices, objectives, ticker->config.slo,
+                clock_wall_us(ticker->config.clock));
+    objective_set_release(objectives);
+}
+
 /* True when it is time to stop. */
 static bool
 wait_interval(struct ticker *ticker)
@@ -280,10 +296,14 @@ run(void *arg)
     int64_t expired_us = clock_monotonic_us(clock);
     enum err last = ERR_TIMEOUT; /* so that the first answer, good or bad, is logged */
 
+    if (ticker->config.slo != NULL) {
+        warm_up(ticker);
+    }
     do {
         if (ticker->history != NULL) {
             load_history(ticker, &last);
         }
+        atomic_store_explicit(&ticker->asked, true, memory_order_release);
         refresh_objectives(ticker);
         if (ticker->windows != NULL) {
             update_windows(ticker);
@@ -322,6 +342,7 @@ ticker_start(struct ticker **out, const struct ticker_config *config)
         return ERR_NO_MEMORY;
     }
     ticker->config = *config;
+    ticker->started_us = clock_monotonic_us(config->clock);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&ticker->lock, NULL);
@@ -346,6 +367,13 @@ ticker_start(struct ticker **out, const struct ticker_config *config)
     }
     *out = ticker;
     return ERR_OK;
+}
+
+bool
+ticker_settled(const struct ticker *ticker)
+{
+    return ticker->history == NULL || atomic_load_explicit(&ticker->asked, memory_order_acquire) ||
+           clock_monotonic_us(ticker->config.clock) - ticker->started_us >= SETTLE_MAX_US;
 }
 
 void

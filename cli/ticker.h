@@ -34,6 +34,12 @@ struct ticker_config {
 /* Starts the thread. */
 MUST_CHECK enum err ticker_start(struct ticker **out, const struct ticker_config *config);
 
+/*
+ * Whether the store of slices has what other nodes have written: their slices were read once, or
+ * the database did not answer, or a minute has passed. Stays so. Any thread.
+ */
+bool ticker_settled(const struct ticker *ticker);
+
 /* Stops and joins it: waits for a running query, at most the database's timeout. NULL allowed. */
 void ticker_stop(struct ticker *ticker);
 

@@ -11,10 +11,11 @@
 #include "storage/mysql_errors.h"
 
 enum {
-    CHANGES_MAX = 2000, /* slices taken up in one transaction, when one batch had no more */
+    CHANGES_MAX = 2000, /* slices of a source read at once, when one batch had no more; and so many
+                           of all end a transaction */
     STEPS_MAX = 4,      /* transactions of one update that had anything to do */
     SOURCES_MAX = 1024,
-    KEYS_MAX = 100, /* of one statement */
+    KEYS_MAX = 200, /* of one statement */
     SILENT_MAX = 500,
 };
 
@@ -26,6 +27,7 @@ struct source {
     uint32_t partition;
     uint64_t offset; /* everything up to it is in slo_slices */
     uint64_t cursor; /* and up to here in slo_windows */
+    uint64_t next;   /* the cursor once the running transaction is committed */
 };
 
 /* One (tenant, service, minute) that changed; the names are in the block behind KEYS. */
@@ -159,6 +161,7 @@ find_sources(struct mysql_windows *windows)
             source->partition = narrow_u32(mysql_row_u64(row, 1));
             source->offset = mysql_row_u64(row, 2);
             source->cursor = mysql_row_u64(row, 3);
+            source->next = source->cursor;
             windows->source_count++;
         }
     }
@@ -246,7 +249,7 @@ find_bound(struct mysql_windows *windows, const struct source *source, uint64_t 
     return ERR_OK;
 }
 
-/* Reads which slices of SOURCE changed after its cursor, in order. */
+/* Adds to the keys which slices of SOURCE changed after its cursor, in order. */
 static enum err
 read_changes(struct mysql_windows *windows, const struct source *source, bool *more_out)
 {
@@ -260,8 +263,6 @@ read_changes(struct mysql_windows *windows, const struct source *source, bool *m
     if (err != ERR_OK) {
         return err;
     }
-    windows->key_count = 0;
-    buffer_clear(&windows->names, SIZE_MAX);
     buffer_clear(sql, SIZE_MAX);
     buffer_append_text(sql, "SELECT tenant_id, service, minute, last_seq");
     append_beyond(sql, source);
@@ -320,6 +321,86 @@ append_row(struct mysql_windows *windows, const struct key *key, const struct sl
     buffer_printf(sql, ",%d,UTC_TIMESTAMP(6))", row.violated ? 1 : 0);
 }
 
+static int
+compare_names(struct span a, struct span b)
+{
+    const int order = memcmp(a.data, b.data, a.len < b.len ? a.len : b.len);
+
+    if (order != 0) {
+        return order;
+    }
+    return a.len < b.len ? -1 : a.len > b.len;
+}
+
+/* Order by (tenant, service, minute). */
+static int
+compare_key(const struct mysql_windows *windows, const struct key *key, struct span tenant,
+            struct span service, int64_t minute)
+{
+    int order = compare_names(tenant_of(windows, key), tenant);
+
+    if (order == 0) {
+        order = compare_names(service_of(windows, key), service);
+    }
+    if (order == 0) {
+        order = key->minute < minute ? -1 : key->minute > minute;
+    }
+    return order;
+}
+
+static int
+compare_keys(const void *left, const void *right, void *arg)
+{
+    const struct mysql_windows *windows = arg;
+    const struct key *key = right;
+
+    return compare_key(windows, left, tenant_of(windows, key), service_of(windows, key),
+                       key->minute);
+}
+
+/* Puts the keys in order, each once: sources mostly have the same services. */
+static void
+sort_keys(struct mysql_windows *windows)
+{
+    struct key *keys = windows->keys;
+    size_t kept = 0;
+
+    if (windows->key_count == 0) {
+        return;
+    }
+    qsort_r(keys, windows->key_count, sizeof(*keys), compare_keys, windows);
+    for (size_t i = 1; i < windows->key_count; i++) {
+        if (compare_keys(&keys[kept], &keys[i], windows) != 0) {
+            keys[++kept] = keys[i];
+        }
+    }
+    windows->key_count = kept + 1;
+}
+
+/* Number of the key among sorted ones; COUNT: none. */
+static size_t
+find_key(const struct mysql_windows *windows, const struct key *keys, size_t count,
+         struct span tenant, struct span service, int64_t minute)
+{
+    size_t low = 0;
+    size_t high = count;
+
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const int order = compare_key(windows, &keys[middle], tenant, service, minute);
+
+        if (order == 0) {
+            return middle;
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return count;
+}
+
 /* Sums what all sources hold for KEYS [FIRST, FIRST + COUNT). */
 static enum err
 sum_slices(struct mysql_windows *windows, size_t first, size_t count, struct slice *sums)
@@ -357,14 +438,10 @@ sum_slices(struct mysql_windows *windows, size_t first, size_t count, struct sli
         const struct span service = mysql_row_span(result, row, 1);
         const int64_t minute = row[2] == NULL ? 0 : strtoll(row[2], NULL, 10);
 
-        for (size_t i = 0; i < count; i++) {
-            const struct key *key = &windows->keys[first + i];
+        const size_t at = find_key(windows, &windows->keys[first], count, tenant, service, minute);
 
-            if (key->minute == minute && span_equal(service_of(windows, key), service) &&
-                span_equal(tenant_of(windows, key), tenant)) {
-                err = slice_decode_add(mysql_row_span(result, row, 3), &sums[i]);
-                break;
-            }
+        if (at < count) {
+            err = slice_decode_add(mysql_row_span(result, row, 3), &sums[at]);
         }
         if (err == ERR_CORRUPT || err == ERR_FORMAT) { /* one bad row must not stop the others */
             log_error("mysql.window_slice_damaged", LOG_I64("minute", minute), LOG_ERR(err),
@@ -418,18 +495,19 @@ write_rows(struct mysql_windows *windows, size_t first, size_t count,
 }
 
 /*
- * Leaves the keys of finished minutes and gives the cursor that may be noted for them: before the
- * first slice of a minute that still runs, which has to be seen again.
+ * Of the keys from FIRST on, which are SOURCE's, leaves those of finished minutes and gives the
+ * cursor that may be noted for them: before the first slice of a minute that still runs, which has
+ * to be seen again.
  */
 static uint64_t
-drop_unfinished(struct mysql_windows *windows, const struct source *source, int64_t now_minute,
-                bool more)
+drop_unfinished(struct mysql_windows *windows, size_t first, const struct source *source,
+                int64_t now_minute, bool more)
 {
     uint64_t cursor = source->cursor;
     bool all = true;
-    size_t kept = 0;
+    size_t kept = first;
 
-    for (size_t i = 0; i < windows->key_count; i++) {
+    for (size_t i = first; i < windows->key_count; i++) {
         const struct key key = windows->keys[i];
 
         if (key.minute >= now_minute) {
@@ -449,22 +527,33 @@ drop_unfinished(struct mysql_windows *windows, const struct source *source, int6
 }
 
 static enum err
-note_cursor(struct mysql_windows *windows, const struct source *source, uint64_t cursor)
+note_cursors(struct mysql_windows *windows)
 {
     struct buffer *sql = &windows->sql;
+    size_t noted = 0;
     unsigned number;
 
     buffer_clear(sql, SIZE_MAX);
     buffer_append_text(sql, "INSERT INTO slo_window_cursors (node_id,partition_id,last_seq) "
-                            "VALUES (");
-    mysql_append_hex(sql, source->node_id, sizeof(source->node_id));
-    buffer_printf(sql, ",%u,%llu) ON DUPLICATE KEY UPDATE last_seq=VALUES(last_seq)",
-                  source->partition, (unsigned long long)cursor);
+                            "VALUES ");
+    for (size_t i = 0; i < windows->source_count; i++) {
+        const struct source *source = &windows->sources[i];
+
+        if (source->next != source->cursor) {
+            buffer_append_text(sql, noted++ > 0 ? ",(" : "(");
+            mysql_append_hex(sql, source->node_id, sizeof(source->node_id));
+            buffer_printf(sql, ",%u,%llu)", source->partition, (unsigned long long)source->next);
+        }
+    }
+    if (noted == 0) {
+        return ERR_OK;
+    }
+    buffer_append_text(sql, " ON DUPLICATE KEY UPDATE last_seq=VALUES(last_seq)");
     if (sql->failed) {
         return ERR_NO_MEMORY;
     }
     number = run(windows, NULL);
-    return number == 0 ? ERR_OK : unavailable(&windows->session, number, "note the cursor");
+    return number == 0 ? ERR_OK : unavailable(&windows->session, number, "note the cursors");
 }
 
 static enum err
@@ -475,37 +564,69 @@ run_step(struct mysql_windows *windows, const char *sql)
     return number == 0 ? ERR_OK : unavailable(&windows->session, number, sql);
 }
 
-/* One transaction: some changes of one source. */
+/*
+ * Reads sources from number *DONE on, in the order of this update, until there are enough keys.
+ * *DONE is moved behind those that have been read to their ends.
+ */
 static enum err
-take_up(struct mysql_windows *windows, struct source *source,
-        const struct mysql_windows_rules *rules, bool *more_out)
+read_sources(struct mysql_windows *windows, int64_t now_minute, size_t *done)
 {
-    uint64_t cursor = source->cursor;
+    enum err err = ERR_OK;
+
+    windows->key_count = 0;
+    buffer_clear(&windows->names, SIZE_MAX);
+    while (err == ERR_OK && *done < windows->source_count && windows->key_count < CHANGES_MAX) {
+        const size_t at = (windows->first + *done) % windows->source_count;
+        const size_t first = windows->key_count;
+        struct source *source = &windows->sources[at];
+        bool more = false;
+
+        err = read_changes(windows, source, &more);
+        if (err != ERR_OK) {
+            return err;
+        }
+        source->next = drop_unfinished(windows, first, source, now_minute, more);
+        if (more && source->next != source->cursor) {
+            return ERR_OK; /* what is beyond comes with the next transaction */
+        }
+        *done += 1; /* at its end, or the running minute is in the way: nothing to do before that */
+    }
+    return err;
+}
+
+/* One transaction: some changes of some sources. */
+static enum err
+take_up(struct mysql_windows *windows, const struct mysql_windows_rules *rules, size_t *done)
+{
+    size_t read = *done;
     enum err err = run_step(windows, "START TRANSACTION");
 
     if (err == ERR_OK) {
-        err = read_changes(windows, source, more_out);
+        err = read_sources(windows, rules->now_minute, &read);
     }
     if (err == ERR_OK) {
-        cursor = drop_unfinished(windows, source, rules->now_minute, *more_out);
+        sort_keys(windows);
     }
     for (size_t i = 0; err == ERR_OK && i < windows->key_count; i += KEYS_MAX) {
         const size_t left = windows->key_count - i;
 
         err = write_rows(windows, i, left < KEYS_MAX ? left : KEYS_MAX, rules);
     }
-    if (err == ERR_OK && cursor != source->cursor) {
-        err = note_cursor(windows, source, cursor);
+    if (err == ERR_OK) {
+        err = note_cursors(windows);
     }
     if (err == ERR_OK) {
         err = run_step(windows, "COMMIT");
     } else if (windows->session.mysql != NULL) {
         mysql_session_close(&windows->session);
     }
-    if (err == ERR_OK && cursor == source->cursor) {
-        *more_out = false; /* the running minute is in the way: nothing to do before it ends */
+    for (size_t i = 0; i < windows->source_count; i++) {
+        struct source *source = &windows->sources[i];
+
+        source->cursor = err == ERR_OK ? source->next : source->cursor;
+        source->next = source->cursor;
     }
-    source->cursor = err == ERR_OK ? cursor : source->cursor;
+    *done = err == ERR_OK ? read : *done;
     return err;
 }
 
@@ -539,27 +660,22 @@ give_lock(struct mysql_windows *windows)
     }
 }
 
-/* The sources one after the other, as far as the steps of one update go. */
+/* All sources, as far as the steps of one update go. */
 static enum err
 take_up_sources(struct mysql_windows *windows, const struct mysql_windows_rules *rules,
                 bool *more_out)
 {
     size_t steps = 0;
+    size_t done = 0;
     enum err err = find_sources(windows);
 
-    for (size_t i = 0; err == ERR_OK && i < windows->source_count; i++) {
-        const size_t at = (windows->first + i) % windows->source_count;
-        bool more = true;
-
-        while (err == ERR_OK && more) {
-            if (steps == STEPS_MAX) {
-                windows->first = at;
-                *more_out = true;
-                return ERR_OK;
-            }
-            err = take_up(windows, &windows->sources[at], rules, &more);
-            steps += windows->key_count > 0 ? 1 : 0;
-        }
+    while (err == ERR_OK && done < windows->source_count && steps < STEPS_MAX) {
+        err = take_up(windows, rules, &done);
+        steps += windows->key_count > 0 ? 1 : 0;
+    }
+    if (err == ERR_OK && done < windows->source_count) {
+        windows->first = (windows->first + done) % windows->source_count;
+        *more_out = true;
     }
     return err;
 }

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/base/decimal.h"
+
 enum {
     FIRST_CAPACITY = 256
 };
@@ -107,19 +109,26 @@ buffer_append_i64(struct buffer *buffer, int64_t value)
 void
 buffer_printf(struct buffer *buffer, const char *format, ...)
 {
+    size_t room;
     va_list args;
     int len;
 
-    va_start(args, format);
-    len = vsnprintf(NULL, 0, format, args);
-    va_end(args);
-    ASSERT(len >= 0);
-    if (buffer->failed || buffer_reserve(buffer, (size_t)len + 1) != ERR_OK) {
+    if (buffer->failed) {
         return;
     }
+    room = buffer->capacity - buffer->len;
     va_start(args, format);
-    vsnprintf(buffer->data + buffer->len, (size_t)len + 1, format, args);
+    len = vsnprintf(room == 0 ? NULL : buffer->data + buffer->len, room, format, args);
     va_end(args);
+    ASSERT(len >= 0);
+    if ((size_t)len >= room) { /* once more, with room */
+        if (buffer_reserve(buffer, (size_t)len + 1) != ERR_OK) {
+            return;
+        }
+        va_start(args, format);
+        vsnprintf(buffer->data + buffer->len, (size_t)len + 1, format, args);
+        va_end(args);
+    }
     buffer->len += (size_t)len;
 }
 
@@ -153,17 +162,11 @@ buffer_append_json_string(struct buffer *buffer, struct span text)
 void
 buffer_append_json_number(struct buffer *buffer, double value)
 {
-    char text[32];
+    char text[DECIMAL_TEXT_SIZE];
 
     if (!isfinite(value)) {
         buffer_append_text(buffer, "null");
         return;
     }
-    for (int precision = 15; precision <= 17; precision++) {
-        snprintf(text, sizeof(text), "%.*g", precision, value);
-        if (strtod(text, NULL) == value) {
-            break;
-        }
-    }
-    buffer_append_text(buffer, text);
+    buffer_append(buffer, text, decimal_format(value, text));
 }

@@ -172,12 +172,38 @@ merge(struct sparse *into, const struct sparse *from)
 void
 sparse_add(struct sparse *into, const struct sparse *from)
 {
-    if (from->len > SHORT_MAX) {
-        merge(into, from);
+    const uint32_t same = into->len < from->len ? into->len : from->len;
+    struct sparse rest = *from;
+    uint32_t i = 0;
+
+    /* Statuses and thresholds are mostly the same keys from the first to the last. */
+    while (i < same && into->entries[i].key == from->entries[i].key) {
+        raise_count(&into->entries[i], from->entries[i].count);
+        i++;
+    }
+    rest.entries += i;
+    rest.len -= i;
+    if (rest.len > SHORT_MAX) {
+        merge(into, &rest);
         return;
     }
-    for (uint32_t i = 0; i < from->len; i++) {
-        sparse_add_one(into, from->entries[i].key, from->entries[i].count);
+    for (i = 0; i < rest.len; i++) {
+        sparse_add_one(into, rest.entries[i].key, rest.entries[i].count);
+    }
+}
+
+void
+sparse_subtract_one(struct sparse *into, int64_t key, uint64_t count)
+{
+    uint32_t at = lower_bound(into, key);
+
+    ASSERT(has_key_at(into, at, key));
+    ASSERT(into->entries[at].count >= count);
+    into->entries[at].count -= count;
+    if (into->entries[at].count == 0) {
+        into->len--;
+        memmove(&into->entries[at], &into->entries[at + 1],
+                (into->len - at) * sizeof(*into->entries));
     }
 }
 

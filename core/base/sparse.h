@@ -49,4 +49,7 @@ bool sparse_covers(const struct sparse *into, const struct sparse *from);
 /* INTO -= FROM; INTO must cover FROM (asserted). */
 void sparse_subtract(struct sparse *into, const struct sparse *from);
 
+/* INTO[KEY] -= COUNT; no more than is there (asserted). */
+void sparse_subtract_one(struct sparse *into, int64_t key, uint64_t count);
+
 #endif

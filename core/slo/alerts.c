@@ -13,6 +13,7 @@
 #include "core/base/log.h"
 #include "core/slo/alert_windows.h"
 #include "core/slo/alerts_internal.h"
+#include "core/slo/series_names.h"
 
 enum {
     SERIES_FIRST = 16,
@@ -21,37 +22,6 @@ enum {
 /* How long a series may be missing before its alerts are withdrawn: other nodes' slices are read
  * back some time after a start. */
 #define MISSING_US INT64_C(900000000)
-
-/* ---- names, copied: the store's lock is not held while its series are judged ---- */
-
-struct name_list {
-    struct buffer text; /* per series: two length bytes, then both names */
-};
-
-static void
-add_name(void *arg, struct span tenant, struct span service)
-{
-    struct name_list *list = arg;
-
-    buffer_append_char(&list->text, (char)tenant.len);
-    buffer_append_char(&list->text, (char)service.len);
-    buffer_append_span(&list->text, tenant);
-    buffer_append_span(&list->text, service);
-}
-
-static bool
-next_name(const struct name_list *list, size_t *at, struct span *tenant, struct span *service)
-{
-    const char *text = list->text.data + *at;
-
-    if (*at >= list->text.len) {
-        return false;
-    }
-    *tenant = (struct span){text + 2, (uint8_t)text[0]};
-    *service = (struct span){tenant->data + tenant->len, (uint8_t)text[1]};
-    *at += 2 + tenant->len + service->len;
-    return true;
-}
 
 /* ---- the book ---- */
 
@@ -364,13 +334,13 @@ judge_series(struct alerts *alerts, struct span tenant, struct span service, int
 }
 
 static void
-judge_list(struct alerts *alerts, const struct name_list *list, int64_t now_us)
+judge_list(struct alerts *alerts, const struct series_names *list, int64_t now_us)
 {
     struct span tenant;
     struct span service;
     size_t at = 0;
 
-    while (next_name(list, &at, &tenant, &service)) {
+    while (series_names_next(list, &at, &tenant, &service)) {
         judge_series(alerts, tenant, service, now_us);
     }
 }
@@ -436,7 +406,7 @@ objectives_version(const struct alerts *alerts)
 
 struct silent_list {
     struct slices *slices;
-    struct name_list *list;
+    struct series_names *list;
 };
 
 /* A service with definitions that has no events, and so is not in the store. */
@@ -446,16 +416,16 @@ add_silent(void *arg, struct span tenant, struct span service)
     const struct silent_list *silent = arg;
 
     if (!slices_has_series(silent->slices, tenant, service)) {
-        add_name(silent->list, tenant, service);
+        series_names_add(silent->list, tenant, service);
     }
 }
 
 static void
-list_series(const struct alerts *alerts, struct name_list *list)
+list_series(const struct alerts *alerts, struct series_names *list)
 {
     struct silent_list silent = {alerts->config.slices, list};
 
-    slices_each_series(alerts->config.slices, add_name, list);
+    slices_each_series(alerts->config.slices, series_names_add, list);
     if (alerts->config.each_defined != NULL) {
         alerts->config.each_defined(alerts->config.objectives_arg, add_silent, &silent);
     }
@@ -465,7 +435,7 @@ static void
 judge_all(struct alerts *alerts, int64_t now_us)
 {
     const uint64_t version = objectives_version(alerts); /* of before: a later change shows again */
-    struct name_list list = {BUFFER_EMPTY};
+    struct series_names list = {BUFFER_EMPTY};
 
     for (uint32_t i = 0; i < alerts->count; i++) {
         struct watched_series *series = alerts->series[i];
@@ -482,22 +452,30 @@ judge_all(struct alerts *alerts, int64_t now_us)
         alerts->judged_minute = minute_of_us(now_us);
         alerts->judged_version = version;
     }
-    buffer_free(&list.text);
+    series_names_clear(&list);
 }
 
 /* Judges the changed series of TENANT, or of all. */
 static void
 judge_changed(struct alerts *alerts, struct span tenant, int64_t now_us)
 {
-    struct name_list list = {BUFFER_EMPTY};
+    struct series_names list = {BUFFER_EMPTY};
 
-    slices_take_changed(alerts->config.slices, tenant, add_name, &list);
+    slices_take_changed(alerts->config.slices, tenant, series_names_add, &list);
     if (list.text.failed) {
         alerts->judged_minute = INT64_MIN; /* whose flags are lost is judged with the rest */
     } else {
         judge_list(alerts, &list, now_us);
     }
-    buffer_free(&list.text);
+    series_names_clear(&list);
+}
+
+static bool
+is_settled(struct alerts *alerts)
+{
+    alerts->settled = alerts->settled || alerts->config.settled == NULL ||
+                      alerts->config.settled(alerts->config.settled_arg);
+    return alerts->settled;
 }
 
 static double
@@ -515,10 +493,12 @@ alerts_judge(struct alerts *alerts, int64_t now_us)
     double began = seconds_now(); /* a measurement; it decides nothing */
 
     pthread_mutex_lock(&alerts->lock);
-    judge_changed(alerts, (struct span){NULL, 0}, now_us);
-    if (minute_of_us(now_us) != alerts->judged_minute ||
-        objectives_version(alerts) != alerts->judged_version) {
-        judge_all(alerts, now_us);
+    if (is_settled(alerts)) {
+        judge_changed(alerts, (struct span){NULL, 0}, now_us);
+        if (minute_of_us(now_us) != alerts->judged_minute ||
+            objectives_version(alerts) != alerts->judged_version) {
+            judge_all(alerts, now_us);
+        }
     }
     pthread_mutex_unlock(&alerts->lock);
     metric_observe(&alerts->judge_seconds, seconds_now() - began);
@@ -528,9 +508,11 @@ void
 alerts_refresh(struct alerts *alerts, struct span tenant, int64_t now_us)
 {
     pthread_mutex_lock(&alerts->lock);
-    judge_changed(alerts, tenant, now_us);
-    if (objectives_version(alerts) != alerts->judged_version) {
-        judge_all(alerts, now_us);
+    if (is_settled(alerts)) {
+        judge_changed(alerts, tenant, now_us);
+        if (objectives_version(alerts) != alerts->judged_version) {
+            judge_all(alerts, now_us);
+        }
     }
     pthread_mutex_unlock(&alerts->lock);
 }

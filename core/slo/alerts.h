@@ -5,6 +5,10 @@
  * on the series that changed, and once a minute all of them, since windows move. Readers get their
  * tenant's changes judged first, so an answer includes every acked event.
  *
+ * After a start other nodes' slices are not there at once. On some of the events nothing is judged,
+ * or a restart would fire what all of them together do not, and resolve what they do: until the
+ * store has settled the book shows what was restored.
+ *
  * What has happened is made durable before anybody is told: alerts_collect() hands out the book's
  * bytes and the notices that are due as one cut; the caller stores the first, then passes on the
  * second. The bytes also say which changes the receiver has confirmed, so that a restart repeats
@@ -41,6 +45,10 @@ struct alerts_config {
     /* Calls FN for each service that somebody has defined objectives of: it is watched before its
      * first event, too. ARG is objectives_arg; FN calls nothing of this. NULL: there are none. */
     void (*each_defined)(void *arg, alerts_series_fn *fn, void *fn_arg);
+    /* Whether the store holds what it can have: nothing is judged before it has said so once. NULL:
+     * from the beginning. Any thread, under the book's lock; must not call back. */
+    bool (*settled)(void *arg);
+    void *settled_arg;
 };
 
 /* ERR_NO_MEMORY. */

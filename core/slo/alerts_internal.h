@@ -46,6 +46,7 @@ struct alerts {
     struct watched_series **series; /* by (tenant, service) */
     uint32_t count;
     uint32_t capacity;
+    bool settled;            /* config.settled() has said so */
     int64_t judged_minute;   /* of the last round over all ... */
     uint64_t judged_version; /* ... and of the objectives then */
     int64_t saved_us;

@@ -461,57 +461,95 @@ slice_decode_add(struct span bytes, struct slice *into)
     return ERR_OK;
 }
 
-/* By the latency threshold, of a list that has been checked. */
-static void
-count_sides(struct list list, uint32_t threshold_us, uint64_t *good, uint64_t *bad)
-{
-    int64_t key = 0;
-    uint64_t count = 0;
+/* ---- bytes of our own: read as far as need be, not checked ---- */
 
-    *good = 0;
-    *bad = 0;
-    for (uint64_t i = 0; i < list.len; i++) {
-        bool read = read_entry(&list.reader, i, &key, &count);
-        ASSERT(read);
-        *good += key == at_or_below(threshold_us) ? count : 0;
-        *bad += key == above(threshold_us) ? count : 0;
-    }
+/* A reader that stands behind the version. */
+static struct reader
+read_own(struct span bytes)
+{
+    struct reader reader = {(const uint8_t *)bytes.data, (const uint8_t *)bytes.data + bytes.len};
+
+    ASSERT(bytes.len > 0);
+    ASSERT(*reader.at == SLICE_VERSION);
+    reader.at++;
+    return reader;
 }
 
 static uint64_t
-count_good_status(struct list list, const struct slice_status_rule *rule)
+own_varint(struct reader *reader)
 {
-    int64_t key = 0;
-    uint64_t count = 0;
-    uint64_t good = 0;
+    uint64_t value = 0;
+    bool read;
 
-    for (uint64_t i = 0; i < list.len; i++) {
-        bool read = read_entry(&list.reader, i, &key, &count);
-        ASSERT(read);
+    if (reader->at < reader->end && *reader->at < 0x80) { /* nearly all are this short */
+        return *reader->at++;
+    }
+    read = read_varint(reader, &value);
+    ASSERT(read);
+    return value;
+}
+
+/* The next of a list's entries; KEY holds the one before, AT counts from 0. Returns its count. */
+static uint64_t
+own_entry(struct reader *reader, uint64_t at, int64_t *key)
+{
+    const uint64_t coded = own_varint(reader);
+
+    if (at == 0) {
+        *key = (int64_t)(coded >> 1) ^ -(int64_t)(coded & 1);
+    } else {
+        *key += (int64_t)coded + 1;
+    }
+    return own_varint(reader);
+}
+
+/* Goes past the list of statuses and tells how many are good by RULE. */
+static uint64_t
+own_good_status(struct reader *reader, const struct slice_status_rule *rule)
+{
+    const uint64_t len = own_varint(reader);
+    uint64_t good = 0;
+    int64_t key = 0;
+
+    for (uint64_t i = 0; i < len; i++) {
+        const uint64_t count = own_entry(reader, i, &key);
         good += is_good_status(rule, key) ? count : 0;
     }
     return good;
 }
 
-enum err
-slice_encoded_good_bad(struct span bytes, const struct slice_measure *measure, uint64_t *good_out,
-                       uint64_t *bad_out)
+void
+slice_own_good_bad(struct span bytes, const struct slice_measure *measure, uint64_t *good_out,
+                   uint64_t *bad_out)
 {
-    struct view view;
-    enum err err = check_slice(bytes, &view);
+    struct reader reader = read_own(bytes);
+    const uint64_t good = own_varint(&reader);
+    const uint64_t bad = own_varint(&reader);
+    const bool by_latency = measure->threshold_us != 0;
+    uint64_t good_status;
+    uint64_t len;
+    int64_t key = 0;
 
-    if (err != ERR_OK) {
-        return err;
+    *good_out = good;
+    *bad_out = bad;
+    if (!by_latency && measure->good_status.range_count == 0) {
+        return;
     }
-    if (measure->threshold_us != 0) {
-        count_sides(view.threshold, measure->threshold_us, good_out, bad_out);
-        return ERR_OK;
+    (void)own_varint(&reader); /* timed */
+    good_status = own_good_status(&reader, &measure->good_status);
+    if (!by_latency) {
+        *good_out = good_status;
+        *bad_out = good + bad - good_status;
+        return;
     }
-    *good_out = measure->good_status.range_count == 0
-                    ? view.counts.good
-                    : count_good_status(view.status, &measure->good_status);
-    *bad_out = view.counts.good + view.counts.bad - *good_out;
-    return ERR_OK;
+    *good_out = 0;
+    *bad_out = 0;
+    len = own_varint(&reader);
+    for (uint64_t i = 0; i < len; i++) {
+        const uint64_t count = own_entry(&reader, i, &key);
+        *good_out += key == at_or_below(measure->threshold_us) ? count : 0;
+        *bad_out += key == above(measure->threshold_us) ? count : 0;
+    }
 }
 
 /* ---- slice_total ---- */
@@ -521,43 +559,80 @@ slice_total_clear(struct slice_total *total)
 {
     slice_clear(&total->counts);
     if (total->latency != NULL) {
-        memset(total->latency, 0, HISTOGRAM_BUCKETS * sizeof(*total->latency));
+        memset(total->latency + total->used_from, 0,
+               (total->used_to - total->used_from) * sizeof(*total->latency));
     }
+    total->used_from = total->used_to = 0;
 }
 
-static void
-add_latency(struct slice_total *total, int64_t bucket, uint64_t count)
+/* A place in the flat array, which is used from now on. */
+static uint64_t *
+latency_count(struct slice_total *total, int64_t bucket)
 {
+    const uint32_t at = (uint32_t)(bucket - HISTOGRAM_ZERO);
+
     ASSERT(bucket >= HISTOGRAM_ZERO);
     ASSERT(bucket <= HISTOGRAM_INDEX_MAX);
-    total->latency[bucket - HISTOGRAM_ZERO] += count;
+    if (total->used_to == 0) {
+        total->used_from = at;
+    }
+    total->used_from = at < total->used_from ? at : total->used_from;
+    total->used_to = at >= total->used_to ? at + 1 : total->used_to;
+    return &total->latency[at];
+}
+
+/*
+ * Whether a total may grow by a slice. What is subtracted again later lets it grow above what a
+ * slice may hold; slice_total_finish() sees to that. Sparse counts stay as far from 64 bits.
+ */
+static bool
+total_has_room(const struct slice *counts, uint64_t good, uint64_t bad)
+{
+    return counts->good + counts->bad + good + bad <= 4 * SLICE_TOTAL_MAX;
 }
 
 enum err
 slice_total_add(struct slice_total *total, const struct slice *from)
 {
-    struct slice counts = *from;
-    enum err err;
+    struct slice *counts = &total->counts;
 
-    counts.latency = (struct sparse){NULL, 0, 0};
-    err = slice_add(&total->counts, &counts);
-    if (err != ERR_OK || total->latency == NULL) {
-        return err;
+    if (!total_has_room(counts, from->good, from->bad)) {
+        return ERR_CORRUPT;
     }
-    for (uint32_t i = 0; i < from->latency.len; i++) {
-        add_latency(total, from->latency.entries[i].key, from->latency.entries[i].count);
+    if (sparse_reserve(&counts->status, &from->status) != ERR_OK ||
+        sparse_reserve(&counts->threshold, &from->threshold) != ERR_OK) {
+        return ERR_NO_MEMORY;
+    }
+    counts->good += from->good;
+    counts->bad += from->bad;
+    counts->timed += from->timed;
+    sparse_add(&counts->status, &from->status);
+    sparse_add(&counts->threshold, &from->threshold);
+    for (uint32_t i = 0; total->latency != NULL && i < from->latency.len; i++) {
+        const struct sparse_entry *entry = &from->latency.entries[i];
+        *latency_count(total, entry->key) += entry->count;
     }
     return ERR_OK;
 }
 
-static uint64_t
-own_varint(struct reader *reader)
+static void
+subtract_count(uint64_t *from, uint64_t count)
 {
-    uint64_t value = 0;
-    bool read = read_varint(reader, &value);
+    ASSERT(*from >= count);
+    *from -= count;
+}
 
-    ASSERT(read);
-    return value;
+void
+slice_total_subtract(struct slice_total *total, const struct slice *from)
+{
+    struct slice counts = *from;
+
+    counts.latency = (struct sparse){NULL, 0, 0};
+    slice_subtract(&total->counts, &counts);
+    for (uint32_t i = 0; total->latency != NULL && i < from->latency.len; i++) {
+        const struct sparse_entry *entry = &from->latency.entries[i];
+        subtract_count(latency_count(total, entry->key), entry->count);
+    }
 }
 
 /* Adds the list READER stands before, and leaves it behind that. */
@@ -566,15 +641,17 @@ add_own_list(struct sparse *into, struct reader *reader)
 {
     const uint64_t len = own_varint(reader);
     int64_t key = 0;
-    uint64_t count = 0;
 
     if (sparse_reserve_keys(into, narrow_u32(len)) != ERR_OK) {
         return ERR_NO_MEMORY;
     }
     for (uint64_t i = 0; i < len; i++) {
-        bool read = read_entry(reader, i, &key, &count);
-        ASSERT(read);
-        sparse_add_one(into, key, count);
+        const uint64_t count = own_entry(reader, i, &key);
+        if (i < into->len && into->entries[i].key == key) { /* mostly the same keys */
+            into->entries[i].count += count;
+        } else {
+            sparse_add_one(into, key, count);
+        }
     }
     return ERR_OK;
 }
@@ -583,19 +660,15 @@ enum err
 slice_total_add_own(struct slice_total *total, struct span bytes)
 {
     struct slice *counts = &total->counts;
-    struct reader reader = {(const uint8_t *)bytes.data, (const uint8_t *)bytes.data + bytes.len};
+    struct reader reader = read_own(bytes);
     struct slice head = {0};
     int64_t key = 0;
-    uint64_t count = 0;
     uint64_t len;
 
-    ASSERT(bytes.len > 0);
-    ASSERT(*reader.at == SLICE_VERSION);
-    reader.at++;
     head.good = own_varint(&reader);
     head.bad = own_varint(&reader);
     head.timed = own_varint(&reader);
-    if (!totals_fit(counts, &head)) {
+    if (!total_has_room(counts, head.good, head.bad)) {
         return ERR_CORRUPT;
     }
     if (add_own_list(&counts->status, &reader) != ERR_OK ||
@@ -610,11 +683,48 @@ slice_total_add_own(struct slice_total *total, struct span bytes)
     }
     len = own_varint(&reader);
     for (uint64_t i = 0; i < len; i++) {
-        bool read = read_entry(&reader, i, &key, &count);
-        ASSERT(read);
-        add_latency(total, key, count);
+        const uint64_t count = own_entry(&reader, i, &key);
+        *latency_count(total, key) += count;
     }
     return ERR_OK;
+}
+
+static void
+subtract_own_list(struct sparse *from, struct reader *reader)
+{
+    const uint64_t len = own_varint(reader);
+    int64_t key = 0;
+
+    for (uint64_t i = 0; i < len; i++) {
+        const uint64_t count = own_entry(reader, i, &key);
+        if (i < from->len && from->entries[i].key == key && from->entries[i].count > count) {
+            from->entries[i].count -= count;
+        } else {
+            sparse_subtract_one(from, key, count);
+        }
+    }
+}
+
+void
+slice_total_subtract_own(struct slice_total *total, struct span bytes)
+{
+    struct reader reader = read_own(bytes);
+    int64_t key = 0;
+    uint64_t len;
+
+    subtract_count(&total->counts.good, own_varint(&reader));
+    subtract_count(&total->counts.bad, own_varint(&reader));
+    subtract_count(&total->counts.timed, own_varint(&reader));
+    subtract_own_list(&total->counts.status, &reader);
+    subtract_own_list(&total->counts.threshold, &reader);
+    if (total->latency == NULL) {
+        return;
+    }
+    len = own_varint(&reader);
+    for (uint64_t i = 0; i < len; i++) {
+        const uint64_t count = own_entry(&reader, i, &key);
+        subtract_count(latency_count(total, key), count);
+    }
 }
 
 enum err
@@ -623,17 +733,23 @@ slice_total_finish(struct slice_total *total, struct slice *into)
     struct sparse *latency = &total->counts.latency;
     uint32_t used = 0;
 
-    for (size_t i = 0; total->latency != NULL && i < HISTOGRAM_BUCKETS; i++) {
+    for (uint32_t i = total->used_from; i < total->used_to; i++) {
         used += total->latency[i] > 0 ? 1 : 0;
     }
     if (sparse_reserve_keys(latency, used) != ERR_OK) {
         return ERR_NO_MEMORY;
     }
-    for (int32_t i = 0; used > 0 && i < HISTOGRAM_BUCKETS; i++) {
+    for (uint32_t i = total->used_from; i < total->used_to; i++) {
         if (total->latency[i] > 0) {
             latency->entries[latency->len++] =
-                (struct sparse_entry){i + HISTOGRAM_ZERO, total->latency[i]};
+                (struct sparse_entry){(int64_t)i + HISTOGRAM_ZERO, total->latency[i]};
         }
+    }
+    if (slice_is_empty(into) && totals_fit(into, &total->counts)) { /* moved: most go this way */
+        slice_clear(into);
+        *into = total->counts;
+        total->counts = (struct slice){0};
+        return ERR_OK;
     }
     return slice_add(into, &total->counts);
 }

@@ -125,9 +125,12 @@ void slice_encode(const struct slice *slice, struct buffer *out);
  */
 MUST_CHECK enum err slice_decode_add(struct span bytes, struct slice *into);
 
-/* slice_good_bad() of an encoded slice, without building it. Errors as slice_decode_add(). */
-MUST_CHECK enum err slice_encoded_good_bad(struct span bytes, const struct slice_measure *measure,
-                                           uint64_t *good_out, uint64_t *bad_out);
+/*
+ * slice_good_bad() of an encoded slice that this process has made itself and kept in memory: read
+ * no further than need be, not checked (asserted).
+ */
+void slice_own_good_bad(struct span bytes, const struct slice_measure *measure, uint64_t *good_out,
+                        uint64_t *bad_out);
 
 /* ---- slice_unit: one event as a slice, on the stack ---- */
 
@@ -152,16 +155,25 @@ void slice_unit_init(struct slice_unit *unit, const struct event *event,
 struct slice_total {
     struct slice counts; /* its latency list stays empty */
     uint64_t *latency;   /* HISTOGRAM_BUCKETS zeroed counts of the caller's; NULL leaves them out */
+    uint32_t used_from;  /* those of its counts that may not be zero */
+    uint32_t used_to;
 };
 
 void slice_total_clear(struct slice_total *total);
 MUST_CHECK enum err slice_total_add(struct slice_total *total, const struct slice *from);
 
 /*
+ * Takes out a part of what was added before (asserted). In between a total may be above
+ * SLICE_TOTAL_MAX by the part of one addition that is to be taken out again.
+ */
+void slice_total_subtract(struct slice_total *total, const struct slice *from);
+
+/*
  * The same for an encoded slice that this process has made itself and kept in memory: read once,
  * not checked (asserted). After an error the total may only be cleared.
  */
 MUST_CHECK enum err slice_total_add_own(struct slice_total *total, struct span bytes);
+void slice_total_subtract_own(struct slice_total *total, struct span bytes);
 
 /* *INTO += TOTAL, or as it was on an error. */
 MUST_CHECK enum err slice_total_finish(struct slice_total *total, struct slice *into);

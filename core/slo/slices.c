@@ -10,6 +10,16 @@
  * in each first. Minutes expire by whole days, so that the levels lose the same events at the same
  * time.
  *
+ * A range that cuts a day takes its hours, or the day less the hours outside, whichever are fewer,
+ * and the same with an hour and its minutes. So no sum touches more than 12 hours and 30 minutes
+ * at either end, and the end that is now costs nothing: nothing lies beyond it.
+ *
+ * Of ranges asked about again and again a run (runs.h) holds all but the present day or hour.
+ *
+ * Violations are no sums, so each hour and day remembers how many it has of each limit the series
+ * is asked about, until it changes. Hours count theirs when they are packed, while their minutes
+ * are still at hand: the first question after a start finds them counted.
+ *
  * Locks: TABLE_LOCK (read) over every use of a series, then the series' own LOCK inside. Only
  * adding and removing series takes TABLE_LOCK for writing, which then needs no series' lock.
  */
@@ -21,6 +31,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/histogram.h"
+#include "core/slo/runs.h"
 #include "core/slo/thresholds.h"
 
 enum {
@@ -29,9 +40,11 @@ enum {
     PACK_AFTER = 10,     /* minutes after an hour's end: stragglers mostly come before */
     OPEN_PER_SERIES = 2, /* the present hour and the one before are never packed for room */
     OPEN_HOURS_DEFAULT = 2048,
-    KNOWN_MAX = 8,   /* limits whose counts an hour or a day remembers */
-    LIMITS_MAX = 16, /* of one series */
+    LIMITS_MAX = RUN_LIMITS_MAX, /* of one series; a bit each in what an hour or a day knows */
+    RUN_MIN = 10,                /* minutes: what is shorter is summed each time */
+    RUN_OF_DAYS = 2 * DAY,       /* minutes: what is longer has a run up to the present day */
     TABLE_SIZE_FIRST = 64,
+    LENGTH_SHORT = 255, /* a packed slice's length is one byte; this one says that four follow */
     LENGTH_BYTES = 4,
 };
 
@@ -142,27 +155,18 @@ struct minute {
 struct open_hour {
     struct slice sum;
     struct line minutes;
+    uint64_t dirty;              /* bit m: minute m has changed since BROKEN was counted */
+    uint64_t broken[LIMITS_MAX]; /* bit m: minute m is a violation of limit i ... */
+    uint16_t counted;            /* ... if bit i is set here */
 };
 
-/* Violations counted before; forgotten at the next change. Round robin when there are more limits.
- */
-struct known {
-    uint16_t len;
-    uint16_t next;
-    struct {
-        uint32_t limit; /* number of a limit of the series */
-        uint32_t count;
-    } entry[KNOWN_MAX];
-};
-
-/* The limits a series was asked about last. A number is never given to another limit. */
+/* The limits a series was asked about last. What is known of one goes by its place here. */
 struct limits {
     uint32_t len;
-    uint32_t next; /* round robin when there are more */
-    uint32_t given;
+    uint64_t tick; /* questions */
     struct {
         struct slices_limit limit;
-        uint32_t number;
+        uint64_t used; /* tick of the last question */
     } entry[LIMITS_MAX];
 };
 
@@ -170,16 +174,18 @@ struct hour {
     int64_t start;
     struct open_hour *open; /* NULL while packed */
     char *packed;           /* NULL while open */
+    uint64_t used;          /* series' tick at the last change */
     uint32_t packed_len;
-    uint32_t minute_count;
-    uint64_t used; /* series' tick at the last change */
-    struct known *known;
+    uint8_t minute_count;
+    uint8_t violations[LIMITS_MAX]; /* those of limit i, while bit i of KNOWN is set */
+    uint16_t known;
 };
 
 struct day {
     int64_t start;
     struct slice sum;
-    struct known *known;
+    uint16_t violations[LIMITS_MAX]; /* as an hour's */
+    uint16_t known;
 };
 
 struct foreign {
@@ -203,6 +209,7 @@ struct series {
     struct line hours;
     struct line sources;
     struct limits *limits;
+    struct runs *runs;
     uint64_t tick;
     uint32_t open_count;
 };
@@ -226,14 +233,6 @@ floor_to(int64_t minute, int64_t unit)
     int64_t rest = minute % unit;
 
     return minute - (rest < 0 ? rest + unit : rest);
-}
-
-static int64_t
-ceil_to(int64_t minute, int64_t unit)
-{
-    int64_t floor = floor_to(minute, unit);
-
-    return floor == minute ? minute : floor + unit;
 }
 
 static void
@@ -262,45 +261,48 @@ empty_hour(struct slices *slices, struct series *series, struct hour *hour)
     atomic_fetch_sub_explicit(&slices->minutes, hour->minute_count, memory_order_relaxed);
     free_open(hour->open);
     free(hour->packed);
-    free(hour->known);
-}
-
-static void
-empty_day(struct day *day)
-{
-    slice_clear(&day->sum);
-    free(day->known);
 }
 
 /* ---- packed hours: length and bytes of the sum, then of each minute, preceded by its place ----
  */
 
 static void
-pack_slice(struct buffer *out, const struct slice *slice)
+pack_slice(struct buffer *scratch, struct buffer *out, const struct slice *slice)
 {
-    uint8_t length[LENGTH_BYTES] = {0};
-    size_t at = out->len;
+    uint8_t length[LENGTH_BYTES];
 
-    buffer_append(out, length, sizeof(length));
-    slice_encode(slice, out);
-    if (!out->failed) {
-        put_u32(length, narrow_u32(out->len - at - sizeof(length)));
-        memcpy(out->data + at, length, sizeof(length));
+    buffer_clear(scratch, SIZE_MAX);
+    slice_encode(slice, scratch);
+    if (scratch->failed) {
+        out->failed = true;
+        return;
     }
+    if (scratch->len < LENGTH_SHORT) {
+        buffer_append_char(out, (char)scratch->len);
+    } else {
+        buffer_append_char(out, (char)LENGTH_SHORT);
+        put_u32(length, narrow_u32(scratch->len));
+        buffer_append(out, length, sizeof(length));
+    }
+    buffer_append_span(out, buffer_span(scratch));
 }
 
 /* Takes the next packed slice from *REST. The bytes are our own, so a bad length is our bug. */
 static struct span
 unpack_slice(struct span *rest)
 {
-    struct span slice;
+    struct span slice = {rest->data + 1, 0};
 
-    ASSERT(rest->len >= LENGTH_BYTES);
-    slice.data = rest->data + LENGTH_BYTES;
-    slice.len = get_u32((const uint8_t *)rest->data);
-    ASSERT(slice.len <= rest->len - LENGTH_BYTES);
+    ASSERT(rest->len > 0);
+    slice.len = (uint8_t)rest->data[0];
+    if (slice.len == LENGTH_SHORT) {
+        ASSERT(rest->len > LENGTH_BYTES);
+        slice.len = get_u32((const uint8_t *)slice.data);
+        slice.data += LENGTH_BYTES;
+    }
+    ASSERT(slice.len <= rest->len - (size_t)(slice.data - rest->data));
+    rest->len -= (size_t)(slice.data - rest->data) + slice.len;
     rest->data = slice.data + slice.len;
-    rest->len -= LENGTH_BYTES + slice.len;
     return slice;
 }
 
@@ -335,19 +337,71 @@ packed_minutes(const struct hour *hour)
     return rest;
 }
 
+static bool
+is_violation(const struct minute *minute, const struct slices_limit *limit)
+{
+    uint64_t good;
+    uint64_t bad;
+
+    slice_good_bad(&minute->slice, &limit->measure, &good, &bad);
+    return slices_limit_broken(*limit, good, bad);
+}
+
+/* Which of the minutes in MASK are violations of LIMIT. */
+static uint64_t
+find_broken(const struct hour *hour, const struct slices_limit *limit, uint64_t mask)
+{
+    uint64_t broken = 0;
+
+    for (; mask != 0; mask &= mask - 1) {
+        const int bit = __builtin_ctzll(mask);
+        const struct minute *minute =
+            line_find(&hour->open->minutes, sizeof(*minute), hour->start + bit);
+
+        if (minute != NULL && is_violation(minute, limit)) {
+            broken |= UINT64_C(1) << bit;
+        }
+    }
+    return broken;
+}
+
+/*
+ * Counts an open hour's violations of all limits. Only minutes that have changed are looked at:
+ * which they are is all that is noted when an event comes.
+ */
+static void
+count_open(const struct limits *limits, struct hour *hour)
+{
+    const uint64_t all = (UINT64_C(1) << HOUR) - 1;
+    struct open_hour *open = hour->open;
+
+    for (uint32_t at = 0; limits != NULL && at < limits->len; at++) {
+        const uint64_t mask = ((uint32_t)open->counted >> at & 1U) != 0 ? open->dirty : all;
+
+        open->broken[at] &= ~mask;
+        open->broken[at] |= find_broken(hour, &limits->entry[at].limit, mask);
+        open->counted |= (uint16_t)(1U << at);
+        hour->violations[at] = narrow_u8((uint64_t)__builtin_popcountll(open->broken[at]));
+        hour->known |= (uint16_t)(1U << at);
+    }
+    open->dirty = 0;
+}
+
 /* Packs an open hour. Without memory it stays open, which costs room and nothing else. */
 static void
 pack_hour(struct slices *slices, struct series *series, struct hour *hour)
 {
+    struct buffer scratch = BUFFER_EMPTY;
     struct buffer bytes = BUFFER_EMPTY;
     const struct line *minutes = &hour->open->minutes;
     char *exact;
 
-    pack_slice(&bytes, &hour->open->sum);
+    count_open(series->limits, hour);
+    pack_slice(&scratch, &bytes, &hour->open->sum);
     for (size_t i = 0; i < minutes->len; i++) {
         const struct minute *minute = line_item(minutes, sizeof(*minute), i);
         buffer_append_char(&bytes, (char)(minute->start - hour->start));
-        pack_slice(&bytes, &minute->slice);
+        pack_slice(&scratch, &bytes, &minute->slice);
     }
     exact = bytes.failed || bytes.len > UINT32_MAX ? NULL : malloc(bytes.len);
     if (exact != NULL) {
@@ -360,6 +414,7 @@ pack_hour(struct slices *slices, struct series *series, struct hour *hour)
         atomic_fetch_sub_explicit(&slices->open_hours, 1, memory_order_relaxed);
     }
     buffer_free(&bytes);
+    buffer_free(&scratch);
 }
 
 /* Keeps the number of open hours bounded before one more opens: packs the series' least used. */
@@ -465,7 +520,7 @@ tidy(struct slices *slices, struct series *series, int64_t minute)
     }
     day = line_find(&series->days, sizeof(*day), floor_to(minute, DAY));
     if (day != NULL && slice_is_empty(&day->sum)) {
-        empty_day(day);
+        slice_clear(&day->sum);
         line_remove(&series->days, sizeof(*day),
                     line_lower(&series->days, sizeof(*day), floor_to(minute, DAY)), 1);
     }
@@ -531,12 +586,9 @@ place_changed(struct series *series, const struct place *place)
 {
     place->hour->used = ++series->tick;
     atomic_store_explicit(&series->changed, true, memory_order_release);
-    if (place->hour->known != NULL) {
-        place->hour->known->len = 0;
-    }
-    if (place->day->known != NULL) {
-        place->day->known->len = 0;
-    }
+    place->hour->open->dirty |= UINT64_C(1) << (place->minute->start - place->hour->start);
+    place->hour->known = 0;
+    place->day->known = 0;
 }
 
 static void
@@ -545,6 +597,7 @@ place_subtract(struct series *series, const struct place *place, const struct sl
     slice_subtract(&place->minute->slice, slice);
     slice_subtract(&place->hour->open->sum, slice);
     slice_subtract(&place->day->sum, slice);
+    runs_subtracted(series->runs, place->minute->start, slice);
     place_changed(series, place);
 }
 
@@ -554,6 +607,7 @@ place_add(struct series *series, const struct place *place, const struct slice *
     slice_add_reserved(&place->minute->slice, slice);
     slice_add_reserved(&place->hour->open->sum, slice);
     slice_add_reserved(&place->day->sum, slice);
+    runs_added(series->runs, place->minute->start, slice);
     place_changed(series, place);
 }
 
@@ -739,6 +793,26 @@ grow_table(struct slices *slices)
     return ERR_OK;
 }
 
+/* The limits a new series of this name is told of; NULL without any, or without memory. */
+static struct limits *
+first_limits(const struct slices *slices, struct span tenant, struct span service)
+{
+    struct slices_limit told[LIMITS_MAX];
+    struct limits *limits;
+    uint32_t count;
+
+    if (slices->config.limits == NULL) {
+        return NULL;
+    }
+    count = slices->config.limits(slices->config.limits_arg, tenant, service, told, LIMITS_MAX);
+    ASSERT(count <= LIMITS_MAX);
+    limits = count == 0 ? NULL : calloc(1, sizeof(*limits));
+    for (uint32_t i = 0; limits != NULL && i < count; i++) {
+        limits->entry[limits->len++].limit = told[i];
+    }
+    return limits;
+}
+
 static struct series *
 new_series(struct span tenant, struct span service)
 {
@@ -768,7 +842,8 @@ free_series(struct slices *slices, struct series *series)
         empty_hour(slices, series, line_item(&series->hours, sizeof(struct hour), i));
     }
     for (size_t i = 0; i < series->days.len; i++) {
-        empty_day(line_item(&series->days, sizeof(struct day), i));
+        struct day *day = line_item(&series->days, sizeof(*day), i);
+        slice_clear(&day->sum);
     }
     for (size_t i = 0; i < series->sources.len; i++) {
         struct source *source = line_item(&series->sources, sizeof(*source), i);
@@ -781,6 +856,7 @@ free_series(struct slices *slices, struct series *series)
     line_free(&series->hours);
     line_free(&series->days);
     line_free(&series->sources);
+    runs_free(series->runs);
     free(series->limits);
     pthread_mutex_destroy(&series->lock);
     free(series);
@@ -790,6 +866,7 @@ free_series(struct slices *slices, struct series *series)
 static enum err
 create_series(struct slices *slices, struct span tenant, struct span service)
 {
+    struct limits *limits = first_limits(slices, tenant, service); /* asks others: no lock held */
     enum err err = ERR_OK;
     struct series *series;
     uint32_t at;
@@ -813,6 +890,8 @@ create_series(struct slices *slices, struct span tenant, struct span service)
         err = ERR_NO_MEMORY;
         goto unlock;
     }
+    series->limits = limits;
+    limits = NULL;
     at = sorted_lower(slices, tenant, service, false);
     memmove(&slices->sorted[at + 1], &slices->sorted[at],
             (slices->series_count - at) * sizeof(struct series *));
@@ -822,6 +901,7 @@ create_series(struct slices *slices, struct span tenant, struct span service)
 
 unlock:
     pthread_rwlock_unlock(&slices->table_lock);
+    free(limits);
     return err;
 }
 
@@ -1195,11 +1275,27 @@ slices_set_foreign(struct slices *slices, uint64_t source, const struct slice_ke
 
 /* ---- sums ---- */
 
-/* Number of the first hour that could hold FROM or later minutes. */
+/*
+ * Number of the first hour that could hold FROM or later minutes. Hours without events are few, so
+ * counting back from the last one mostly finds it.
+ */
 static size_t
 first_hour(const struct series *series, int64_t from)
 {
-    return line_lower(&series->hours, sizeof(struct hour), floor_to(from, HOUR));
+    const struct line *hours = &series->hours;
+    const int64_t start = floor_to(from, HOUR);
+    int64_t back;
+
+    if (hours->len > 0) {
+        back = (line_start(hours, sizeof(struct hour), hours->len - 1) - start) / HOUR;
+        if (back > 0 && back < (int64_t)hours->len) {
+            const size_t at = hours->len - 1 - (size_t)back;
+            if (line_start(hours, sizeof(struct hour), at) == start) {
+                return at;
+            }
+        }
+    }
+    return line_lower(hours, sizeof(struct hour), start);
 }
 
 /* Hour number *AT when it starts before TO, else NULL; moves *AT on. */
@@ -1259,135 +1355,268 @@ walk_next(struct minute_walk *walk, struct minute_view *out)
     return true;
 }
 
-static enum err
-add_minutes(const struct series *series, int64_t from, int64_t to, struct slice_total *total)
-{
-    size_t at = first_hour(series, from);
-    const struct hour *hour;
+/* Adds what lies in [FROM, TO) to a total, or takes it out. */
+struct addend {
+    struct slice_total *total;
+    bool minus;
+};
 
-    while ((hour = next_hour(series, &at, to)) != NULL) {
-        struct minute_walk walk = walk_hour(hour);
-        struct minute_view view;
-        while (walk_next(&walk, &view)) {
-            enum err err = ERR_OK;
-            if (view.start >= from && view.start < to) {
-                err = view.slice != NULL ? slice_total_add(total, view.slice)
-                                         : slice_total_add_own(total, view.bytes);
-            }
-            if (err != ERR_OK) {
-                return err;
-            }
-        }
+static enum err
+add_slice_to(struct addend sum, const struct slice *slice)
+{
+    if (sum.minus) {
+        slice_total_subtract(sum.total, slice);
+        return ERR_OK;
     }
-    return ERR_OK;
+    return slice_total_add(sum.total, slice);
 }
 
-/* FROM and TO are whole hours, or equal. */
 static enum err
-add_hours(const struct series *series, int64_t from, int64_t to, struct slice_total *total)
+add_own_to(struct addend sum, struct span bytes)
+{
+    if (sum.minus) {
+        slice_total_subtract_own(sum.total, bytes);
+        return ERR_OK;
+    }
+    return slice_total_add_own(sum.total, bytes);
+}
+
+static enum err
+add_hour(struct addend sum, const struct hour *hour)
+{
+    return hour->open != NULL ? add_slice_to(sum, &hour->open->sum)
+                              : add_own_to(sum, packed_sum(hour));
+}
+
+static enum err
+add_minutes(struct addend sum, const struct hour *hour, int64_t from, int64_t to)
+{
+    struct minute_walk walk = walk_hour(hour);
+    struct minute_view view;
+    enum err err = ERR_OK;
+
+    while (err == ERR_OK && from < to && walk_next(&walk, &view) && view.start < to) {
+        if (view.start >= from) {
+            err = view.slice != NULL ? add_slice_to(sum, view.slice) : add_own_to(sum, view.bytes);
+        }
+    }
+    return err;
+}
+
+/* [FROM, TO) in UNIT from START on is mostly inside it, so that what is left out is less. */
+static bool
+is_most(int64_t start, int64_t unit, int64_t from, int64_t to)
+{
+    const int64_t first = from > start ? from : start;
+    const int64_t end = to < start + unit ? to : start + unit;
+
+    return end - first > unit / 2;
+}
+
+/* Of an hour: by its minutes while they are at hand, since those to come weigh nothing. */
+static bool
+is_most_of_hour(const struct hour *hour, int64_t from, int64_t to)
+{
+    const struct line *minutes;
+    size_t first;
+    size_t end;
+
+    if (hour->open == NULL) {
+        return is_most(hour->start, HOUR, from, to);
+    }
+    minutes = &hour->open->minutes;
+    first = line_lower(minutes, sizeof(struct minute), from);
+    end = line_lower(minutes, sizeof(struct minute), to);
+    return (end - first) * 2 > minutes->len;
+}
+
+static struct addend
+opposite(struct addend sum)
+{
+    return (struct addend){sum.total, !sum.minus};
+}
+
+/* The hours of one day, or of a part of it. */
+static enum err
+add_hours(struct addend sum, const struct series *series, int64_t from, int64_t to)
 {
     size_t at = first_hour(series, from);
     const struct hour *hour;
     enum err err = ERR_OK;
 
-    if (from == to) {
-        return ERR_OK;
-    }
-    while (err == ERR_OK && (hour = next_hour(series, &at, to)) != NULL) {
-        err = hour->open != NULL ? slice_total_add(total, &hour->open->sum)
-                                 : slice_total_add_own(total, packed_sum(hour));
+    while (err == ERR_OK && from < to && (hour = next_hour(series, &at, to)) != NULL) {
+        if (!is_most_of_hour(hour, from, to)) {
+            err = add_minutes(sum, hour, from, to);
+            continue;
+        }
+        err = add_hour(sum, hour);
+        if (err == ERR_OK) {
+            err = add_minutes(opposite(sum), hour, hour->start, from);
+        }
+        if (err == ERR_OK) {
+            err = add_minutes(opposite(sum), hour, to, hour->start + HOUR);
+        }
     }
     return err;
 }
 
-/* FROM and TO are whole days. */
 static enum err
-add_days(const struct series *series, int64_t from, int64_t to, struct slice_total *total)
+add_days(struct addend sum, const struct series *series, int64_t from, int64_t to)
 {
-    size_t at = line_lower(&series->days, sizeof(struct day), from);
+    size_t at = line_lower(&series->days, sizeof(struct day), floor_to(from, DAY));
     enum err err = ERR_OK;
 
     for (; err == ERR_OK && at < series->days.len; at++) {
         const struct day *day = line_item(&series->days, sizeof(*day), at);
+        const int64_t end = day->start + DAY;
+
         if (day->start >= to) {
             break;
         }
-        err = slice_total_add(total, &day->sum);
+        if (!is_most(day->start, DAY, from, to)) {
+            err =
+                add_hours(sum, series, from > day->start ? from : day->start, to < end ? to : end);
+            continue;
+        }
+        err = add_slice_to(sum, &day->sum);
+        if (err == ERR_OK) {
+            err = add_hours(opposite(sum), series, day->start, from);
+        }
+        if (err == ERR_OK) {
+            err = add_hours(opposite(sum), series, to, end);
+        }
     }
+    return err;
+}
+
+struct range {
+    int64_t from;
+    int64_t to; /* at least FROM */
+};
+
+/* [FROM, TO) within the minutes an event can be in. */
+static struct range
+clip_range(int64_t from, int64_t to)
+{
+    const int64_t lowest = minute_of_us(INT64_MIN);
+    const int64_t highest = minute_of_us(INT64_MAX) + 1;
+    struct range range = {from < lowest ? lowest : from, to > highest ? highest : to};
+
+    range.to = range.to < range.from ? range.from : range.to;
+    return range;
+}
+
+/* Adds [FROM, TO) to *SUM, from the levels; run_sum_fn. */
+static enum err
+sum_levels(void *arg, int64_t from, int64_t to, bool with_latency, struct slice *sum)
+{
+    const struct series *series = arg;
+    uint64_t latency[HISTOGRAM_BUCKETS];
+    struct slice_total total = {.latency = NULL};
+    enum err err;
+
+    if (with_latency) {
+        memset(latency, 0, sizeof(latency));
+        total.latency = latency;
+    }
+    err = add_days((struct addend){&total, false}, series, from, to);
+    if (err == ERR_OK) {
+        err = slice_total_finish(&total, sum);
+    }
+    slice_total_clear(&total);
     return err;
 }
 
 /*
- * A range cut at the levels: minutes [from, hours_from), hours up to days_from, days up to days_to,
- * hours up to hours_to, minutes up to to. Parts may be empty, never reversed.
+ * A range as it is best read: [from, settled) from a run, if RUN is set, and [settled, to) from the
+ * levels.
  */
-struct cut {
-    int64_t from, hours_from, days_from, days_to, hours_to, to;
+struct reading {
+    int64_t from;
+    int64_t settled;
+    int64_t to;
+    struct run *run;
 };
 
-static struct cut
-cut_range(int64_t from, int64_t to)
+/* The last minute held, or behind it within its hour. */
+static int64_t
+last_minute(const struct series *series)
 {
-    const int64_t lowest = minute_of_us(INT64_MIN); /* no event lies outside */
-    const int64_t highest = minute_of_us(INT64_MAX) + 1;
-    struct cut cut = {0};
+    const struct line *hours = &series->hours;
+    const struct hour *hour = line_item(hours, sizeof(*hour), hours->len - 1);
+    const struct line *minutes;
 
-    cut.from = from < lowest ? lowest : from;
-    cut.to = to > highest ? highest : to;
-    cut.to = cut.to < cut.from ? cut.from : cut.to;
-    cut.hours_from = ceil_to(cut.from, HOUR);
-    cut.hours_to = floor_to(cut.to, HOUR);
-    if (cut.hours_from >= cut.hours_to) { /* no whole hour: all of it is minutes */
-        cut.hours_from = cut.days_from = cut.days_to = cut.hours_to = cut.to;
-        return cut;
+    if (hour->open == NULL) {
+        return hour->start + HOUR - 1;
     }
-    cut.days_from = ceil_to(cut.hours_from, DAY);
-    cut.days_to = floor_to(cut.hours_to, DAY);
-    if (cut.days_from >= cut.days_to) {
-        cut.days_from = cut.days_to = cut.hours_to;
-    }
-    return cut;
+    minutes = &hour->open->minutes;
+    return line_start(minutes, sizeof(struct minute), minutes->len - 1);
 }
 
-static enum err
-series_sum(const struct series *series, struct cut cut, struct slice_total *total)
+/*
+ * How to read [FROM, TO). When nothing lies beyond TO it is moved behind the last day, so that the
+ * end that is now cuts neither that day nor its hour. A run ends before that day or, of a shorter
+ * range, before that hour, which most changes are made in.
+ */
+static struct reading
+plan(struct series *series, struct range range, bool with_latency)
 {
-    enum err err = add_minutes(series, cut.from, cut.hours_from, total);
+    struct reading reading = {range.from, range.from, range.to, NULL};
+    int64_t last;
+    int64_t settled;
 
-    if (err == ERR_OK) {
-        err = add_hours(series, cut.hours_from, cut.days_from, total);
+    if (range.from >= range.to || series->hours.len == 0) {
+        return reading;
+    }
+    last = last_minute(series);
+    settled = floor_to(range.to - 1 < last ? range.to - 1 : last,
+                       range.to - range.from > RUN_OF_DAYS ? DAY : HOUR);
+    reading.to = range.to > last ? floor_to(last, DAY) + DAY : range.to;
+    if (settled - range.from >= RUN_MIN) { /* without memory for a run the levels give it */
+        reading.run =
+            runs_find(&series->runs, range.from, settled, with_latency, sum_levels, series);
+    }
+    if (reading.run != NULL) {
+        reading.settled = settled;
+    }
+    return reading;
+}
+
+/* Adds RANGE to *SUM; latencies by way of LATENCY, if any. */
+static enum err
+series_sum(struct series *series, struct range range,
+           uint64_t *latency, /* NOLINT(readability-non-const-parameter): TOTAL writes through it */
+           struct slice *sum)
+{
+    const struct reading reading = plan(series, range, latency != NULL);
+    struct slice_total total = {.latency = latency};
+    enum err err = ERR_OK;
+
+    if (reading.run != NULL) {
+        err = slice_total_add(&total, &reading.run->sum);
     }
     if (err == ERR_OK) {
-        err = add_days(series, cut.days_from, cut.days_to, total);
+        err = add_days((struct addend){&total, false}, series, reading.settled, reading.to);
     }
     if (err == ERR_OK) {
-        err = add_hours(series, cut.days_to, cut.hours_to, total);
+        err = slice_total_finish(&total, sum);
     }
-    if (err == ERR_OK) {
-        err = add_minutes(series, cut.hours_to, cut.to, total);
-    }
+    slice_total_clear(&total);
     return err;
 }
 
 static enum err
-sum_range(struct slices *slices, struct span tenant, struct span service, struct cut cut,
-          uint64_t *latency, /* NOLINT(readability-non-const-parameter): TOTAL writes through it */
-          struct slice *sum)
+sum_range(struct slices *slices, struct span tenant, struct span service, int64_t from_minute,
+          int64_t to_minute, uint64_t *latency, struct slice *sum)
 {
-    struct slice_total total = {{0}, latency};
+    const struct range range = clip_range(from_minute, to_minute);
     struct series *series = enter_series(slices, tenant, service);
-    enum err err;
+    enum err err = ERR_OK;
 
-    if (series == NULL) {
-        return ERR_OK;
+    if (series != NULL) {
+        err = series_sum(series, range, latency, sum);
+        leave_series(slices, series);
     }
-    err = series_sum(series, cut, &total);
-    leave_series(slices, series);
-    if (err == ERR_OK) {
-        err = slice_total_finish(&total, sum);
-    }
-    total.latency = NULL;
-    slice_total_clear(&total);
     return err;
 }
 
@@ -1397,86 +1626,107 @@ slices_sum(struct slices *slices, struct span tenant, struct span service, int64
 {
     uint64_t latency[HISTOGRAM_BUCKETS] = {0};
 
-    return sum_range(slices, tenant, service, cut_range(from_minute, to_minute), latency, sum);
+    return sum_range(slices, tenant, service, from_minute, to_minute, latency, sum);
 }
 
 enum err
 slices_sum_counts(struct slices *slices, struct span tenant, struct span service,
                   int64_t from_minute, int64_t to_minute, struct slice *sum)
 {
-    return sum_range(slices, tenant, service, cut_range(from_minute, to_minute), NULL, sum);
+    return sum_range(slices, tenant, service, from_minute, to_minute, NULL, sum);
+}
+
+enum err
+slices_sum_windows(struct slices *slices, struct span tenant, struct span service,
+                   int64_t to_minute, struct slices_window *windows, size_t count)
+{
+    uint64_t latency[HISTOGRAM_BUCKETS] = {0};
+    struct series *series = enter_series(slices, tenant, service);
+    enum err err = ERR_OK;
+
+    for (size_t i = 0; series != NULL && err == ERR_OK && i < count; i++) {
+        const struct range range = clip_range(windows[i].from_minute, to_minute);
+
+        err = series_sum(series, range, windows[i].with_latency ? latency : NULL, &windows[i].sum);
+    }
+    if (series != NULL) {
+        leave_series(slices, series);
+    }
+    return err;
 }
 
 /* ---- violations ---- */
 
-/* A limit and the series' number for it; 0: without memory there is none, and nothing is known. */
+/* A limit and its place among the series' own; LIMITS_MAX: without memory there is none. */
 struct asked {
     struct slices_limit limit;
-    uint32_t number;
+    uint32_t at;
 };
+
+static bool
+limits_equal(const struct slices_limit *a, const struct slices_limit *b)
+{
+    return a->budget_ppb == b->budget_ppb && slice_measure_equal(&a->measure, &b->measure);
+}
+
+/* Nothing is known any more of the limit at AT. */
+static void
+forget_limit(struct series *series, uint32_t at)
+{
+    for (size_t i = 0; i < series->hours.len; i++) {
+        struct hour *hour = line_item(&series->hours, sizeof(*hour), i);
+        hour->known &= (uint16_t) ~(1U << at);
+        if (hour->open != NULL) {
+            hour->open->counted &= (uint16_t) ~(1U << at);
+        }
+    }
+    for (size_t i = 0; i < series->days.len; i++) {
+        struct day *day = line_item(&series->days, sizeof(*day), i);
+        day->known &= (uint16_t) ~(1U << at);
+    }
+}
+
+/* The place of LIMIT: its own, or a free one, or that of the limit not asked about for longest. */
+static uint32_t
+place_of_limit(struct series *series, struct limits *limits, const struct slices_limit *limit)
+{
+    uint32_t oldest = 0;
+
+    for (uint32_t at = 0; at < limits->len; at++) {
+        if (limits_equal(&limits->entry[at].limit, limit)) {
+            return at;
+        }
+        oldest = limits->entry[at].used < limits->entry[oldest].used ? at : oldest;
+    }
+    if (limits->len < LIMITS_MAX) {
+        oldest = limits->len++;
+    } else {
+        forget_limit(series, oldest);
+    }
+    limits->entry[oldest].limit = *limit;
+    return oldest;
+}
 
 static struct asked
 ask(struct series *series, struct slices_limit limit)
 {
     struct limits *limits = series->limits;
-    uint32_t at;
+    struct asked asked = {limit, LIMITS_MAX};
 
     if (limits == NULL) {
         limits = series->limits = calloc(1, sizeof(*limits));
     }
-    if (limits == NULL) {
-        return (struct asked){limit, 0};
+    if (limits != NULL) {
+        asked.at = place_of_limit(series, limits, &limit);
+        limits->entry[asked.at].used = ++limits->tick;
     }
-    for (at = 0; at < limits->len; at++) {
-        if (limits->entry[at].limit.budget_ppb == limit.budget_ppb &&
-            slice_measure_equal(&limits->entry[at].limit.measure, &limit.measure)) {
-            return (struct asked){limit, limits->entry[at].number};
-        }
-    }
-    if (limits->len < LIMITS_MAX) {
-        limits->len++;
-    } else {
-        at = limits->next;
-        limits->next = (at + 1) % LIMITS_MAX;
-    }
-    ASSERT(limits->given < UINT32_MAX); /* a definition has to change for each */
-    limits->entry[at].limit = limit;
-    limits->entry[at].number = ++limits->given;
-    return (struct asked){limit, limits->given};
+    return asked;
 }
 
 static bool
-known_get(const struct known *known, const struct asked *asked, uint64_t *count)
+is_known(uint16_t known, const struct asked *asked)
 {
-    for (uint32_t i = 0; known != NULL && i < known->len; i++) {
-        if (known->entry[i].limit == asked->number) {
-            *count += known->entry[i].count;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Remembers a count; without memory it is found again next time. */
-static void
-known_put(struct known **known, const struct asked *asked, uint64_t count)
-{
-    uint16_t at;
-
-    if (*known == NULL && asked->number != 0) {
-        *known = calloc(1, sizeof(**known));
-    }
-    if (*known == NULL || asked->number == 0) {
-        return;
-    }
-    if ((*known)->len < KNOWN_MAX) {
-        at = (*known)->len++;
-    } else {
-        at = (*known)->next;
-        (*known)->next = (uint16_t)((at + 1) % KNOWN_MAX);
-    }
-    (*known)->entry[at].limit = asked->number;
-    (*known)->entry[at].count = narrow_u32(count);
+    return asked->at < LIMITS_MAX && ((uint32_t)known >> asked->at & 1U) != 0;
 }
 
 static void
@@ -1486,13 +1736,13 @@ good_bad_of(const struct minute_view *view, const struct slice_measure *measure,
     if (view->slice != NULL) {
         slice_good_bad(view->slice, measure, good, bad);
     } else {
-        enum err err = slice_encoded_good_bad(view->bytes, measure, good, bad);
-        ASSERT(err == ERR_OK); /* the bytes are our own */
+        slice_own_good_bad(view->bytes, measure, good, bad);
     }
 }
 
+/* Of the minutes in [FROM, TO) of an hour. */
 static uint64_t
-violations_of_hour(const struct hour *hour, int64_t from, int64_t to, const struct asked *asked)
+count_minutes(const struct hour *hour, int64_t from, int64_t to, const struct asked *asked)
 {
     struct minute_walk walk = walk_hour(hour);
     struct minute_view view;
@@ -1500,8 +1750,8 @@ violations_of_hour(const struct hour *hour, int64_t from, int64_t to, const stru
     uint64_t good;
     uint64_t bad;
 
-    while (walk_next(&walk, &view)) {
-        if (view.start >= from && view.start < to) {
+    while (from < to && walk_next(&walk, &view) && view.start < to) {
+        if (view.start >= from) {
             good_bad_of(&view, &asked->limit.measure, &good, &bad);
             count += slices_limit_broken(asked->limit, good, bad) ? 1 : 0;
         }
@@ -1509,7 +1759,28 @@ violations_of_hour(const struct hour *hour, int64_t from, int64_t to, const stru
     return count;
 }
 
-/* FROM and TO are any minutes; whole hours inside are looked up first. */
+static uint64_t
+violations_of_hour(const struct series *series, struct hour *hour, const struct asked *asked)
+{
+    uint64_t count;
+
+    if (!is_known(hour->known, asked) && hour->open != NULL) {
+        count_open(series->limits, hour); /* knows it now, unless the limit has no place */
+    }
+    if (is_known(hour->known, asked)) {
+        return hour->violations[asked->at];
+    }
+    count = count_minutes(hour, hour->start, hour->start + HOUR, asked);
+    if (asked->at < LIMITS_MAX) {
+        hour->violations[asked->at] = narrow_u8(count);
+        hour->known |= (uint16_t)(1U << asked->at);
+    }
+    return count;
+}
+
+/* FROM and TO are any minutes. As with sums, a part that is most of an hour is what the rest
+ * leaves.
+ */
 static uint64_t
 violations_by_hours(struct series *series, int64_t from, int64_t to, const struct asked *asked)
 {
@@ -1517,40 +1788,71 @@ violations_by_hours(struct series *series, int64_t from, int64_t to, const struc
     uint64_t total = 0;
     struct hour *hour;
 
-    while ((hour = next_hour(series, &at, to)) != NULL) {
-        bool whole = hour->start >= from && hour->start + HOUR <= to;
-        uint64_t count;
-        if (whole && known_get(hour->known, asked, &total)) {
-            continue;
+    while (from < to && (hour = next_hour(series, &at, to)) != NULL) {
+        if (is_most_of_hour(hour, from, to)) {
+            total += violations_of_hour(series, hour, asked);
+            total -= count_minutes(hour, hour->start, from, asked);
+            total -= count_minutes(hour, to, hour->start + HOUR, asked);
+        } else {
+            total += count_minutes(hour, from, to, asked);
         }
-        count = violations_of_hour(hour, from, to, asked);
-        if (whole) {
-            known_put(&hour->known, asked, count);
-        }
-        total += count;
     }
     return total;
 }
 
 static uint64_t
-violations_by_days(struct series *series, struct cut cut, const struct asked *asked)
+violations_of_day(struct series *series, struct day *day, const struct asked *asked)
 {
-    size_t at = line_lower(&series->days, sizeof(struct day), cut.days_from);
-    uint64_t total = violations_by_hours(series, cut.from, cut.days_from, asked);
+    uint64_t count;
 
-    for (; at < series->days.len; at++) {
+    if (is_known(day->known, asked)) {
+        return day->violations[asked->at];
+    }
+    count = violations_by_hours(series, day->start, day->start + DAY, asked);
+    if (asked->at < LIMITS_MAX) {
+        day->violations[asked->at] = narrow_u16(count);
+        day->known |= (uint16_t)(1U << asked->at);
+    }
+    return count;
+}
+
+static uint64_t
+violations_by_days(struct series *series, int64_t from, int64_t to, const struct asked *asked)
+{
+    size_t at = line_lower(&series->days, sizeof(struct day), floor_to(from, DAY));
+    uint64_t total = 0;
+
+    for (; from < to && at < series->days.len; at++) {
         struct day *day = line_item(&series->days, sizeof(*day), at);
-        uint64_t count;
-        if (day->start >= cut.days_to) {
+        const int64_t end = day->start + DAY;
+
+        if (day->start >= to) {
             break;
         }
-        if (!known_get(day->known, asked, &total)) {
-            count = violations_by_hours(series, day->start, day->start + DAY, asked);
-            known_put(&day->known, asked, count);
-            total += count;
+        if (is_most(day->start, DAY, from, to)) {
+            total += violations_of_day(series, day, asked);
+            total -= violations_by_hours(series, day->start, from, asked);
+            total -= violations_by_hours(series, to, end, asked);
+        } else {
+            total += violations_by_hours(series, from > day->start ? from : day->start,
+                                         to < end ? to : end, asked);
         }
     }
-    return total + violations_by_hours(series, cut.days_to, cut.to, asked);
+    return total;
+}
+
+static uint64_t
+violations_of_run(struct series *series, struct run *run, const struct asked *asked)
+{
+    if (asked->at == LIMITS_MAX) {
+        return violations_by_days(series, run->from, run->to, asked);
+    }
+    if (!is_known(run->known, asked)) {
+        run->violations[asked->at] =
+            narrow_u32(violations_by_days(series, run->from, run->to, asked));
+        run->known |= (uint16_t)(1U << asked->at);
+    }
+    return run->violations[asked->at];
 }
 
 uint64_t
@@ -1562,8 +1864,12 @@ slices_violations(struct slices *slices, struct span tenant, struct span service
 
     if (series != NULL) {
         const struct asked asked = ask(series, limit);
+        const struct reading reading = plan(series, clip_range(from_minute, to_minute), false);
 
-        count = violations_by_days(series, cut_range(from_minute, to_minute), &asked);
+        if (reading.run != NULL) {
+            count = violations_of_run(series, reading.run, &asked);
+        }
+        count += violations_by_days(series, reading.settled, reading.to, &asked);
         leave_series(slices, series);
     }
     return count;
@@ -1574,7 +1880,7 @@ slices_each_violation(struct slices *slices, struct span tenant, struct span ser
                       int64_t from_minute, int64_t to_minute, struct slices_limit limit,
                       void (*fn)(void *arg, int64_t minute, uint64_t good, uint64_t bad), void *arg)
 {
-    struct cut cut = cut_range(from_minute, to_minute);
+    const struct range range = clip_range(from_minute, to_minute);
     struct series *series = enter_series(slices, tenant, service);
     struct asked asked;
     struct hour *hour;
@@ -1584,8 +1890,8 @@ slices_each_violation(struct slices *slices, struct span tenant, struct span ser
         return;
     }
     asked = ask(series, limit);
-    at = first_hour(series, cut.from);
-    while ((hour = next_hour(series, &at, cut.to)) != NULL) {
+    at = first_hour(series, range.from);
+    while ((hour = next_hour(series, &at, range.to)) != NULL) {
         struct minute_walk walk = walk_hour(hour);
         struct minute_view view;
         uint64_t good;
@@ -1595,7 +1901,7 @@ slices_each_violation(struct slices *slices, struct span tenant, struct span ser
             continue;
         }
         while (walk_next(&walk, &view)) {
-            if (view.start >= cut.from && view.start < cut.to) {
+            if (view.start >= range.from && view.start < range.to) {
                 good_bad_of(&view, &limit.measure, &good, &bad);
                 if (slices_limit_broken(limit, good, bad)) {
                     fn(arg, view.start, good, bad);
@@ -1614,7 +1920,7 @@ slices_each_minute(struct slices *slices, struct span tenant, struct span servic
                    void (*fn)(void *arg, int64_t minute, uint64_t good, uint64_t bad), void *arg)
 {
     const struct slice_measure by_status = {0};
-    struct cut cut = cut_range(from_minute, to_minute);
+    const struct range range = clip_range(from_minute, to_minute);
     struct series *series = enter_series(slices, tenant, service);
     const struct hour *hour;
     size_t at;
@@ -1622,14 +1928,14 @@ slices_each_minute(struct slices *slices, struct span tenant, struct span servic
     if (series == NULL) {
         return;
     }
-    at = first_hour(series, cut.from);
-    while ((hour = next_hour(series, &at, cut.to)) != NULL) {
+    at = first_hour(series, range.from);
+    while ((hour = next_hour(series, &at, range.to)) != NULL) {
         struct minute_walk walk = walk_hour(hour);
         struct minute_view view;
         while (walk_next(&walk, &view)) {
             uint64_t good;
             uint64_t bad;
-            if (view.start >= cut.from && view.start < cut.to) {
+            if (view.start >= range.from && view.start < range.to) {
                 good_bad_of(&view, &by_status, &good, &bad);
                 fn(arg, view.start, good, bad);
             }
@@ -1662,7 +1968,7 @@ slices_each_slice(struct slices *slices, struct span tenant, struct span service
                   int64_t from_minute, int64_t to_minute,
                   void (*fn)(void *arg, int64_t minute, const struct slice *slice), void *arg)
 {
-    struct cut cut = cut_range(from_minute, to_minute);
+    const struct range range = clip_range(from_minute, to_minute);
     struct series *series = enter_series(slices, tenant, service);
     const struct hour *hour;
     enum err err = ERR_OK;
@@ -1671,13 +1977,13 @@ slices_each_slice(struct slices *slices, struct span tenant, struct span service
     if (series == NULL) {
         return ERR_OK;
     }
-    at = first_hour(series, cut.from);
-    while (err == ERR_OK && (hour = next_hour(series, &at, cut.to)) != NULL) {
+    at = first_hour(series, range.from);
+    while (err == ERR_OK && (hour = next_hour(series, &at, range.to)) != NULL) {
         struct minute_walk walk = walk_hour(hour);
         struct minute_view view;
 
         while (err == ERR_OK && walk_next(&walk, &view)) {
-            if (view.start >= cut.from && view.start < cut.to) {
+            if (view.start >= range.from && view.start < range.to) {
                 err = give_slice(&view, fn, arg);
             }
         }
@@ -1802,10 +2108,12 @@ expire_series(struct slices *slices, struct series *series, int64_t before, int6
     }
     line_remove(&series->hours, sizeof(struct hour), 0, hours);
     for (size_t i = 0; i < days; i++) {
-        empty_day(line_item(&series->days, sizeof(struct day), i));
+        struct day *day = line_item(&series->days, sizeof(*day), i);
+        slice_clear(&day->sum);
     }
     line_remove(&series->days, sizeof(struct day), 0, days);
     expire_sources(series, before);
+    runs_expire(series->runs, before);
     for (size_t i = 0; i < series->hours.len && series->open_count > 0; i++) {
         struct hour *hour = line_item(&series->hours, sizeof(*hour), i);
         if (hour->open != NULL && hour->start + HOUR <= pack_before) {

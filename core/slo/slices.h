@@ -10,7 +10,7 @@
  * Beside them stand the slices other nodes have written to the same database, replaced source by
  * source as they are re-read; sums cover both.
  *
- * Per series three levels are kept (minutes, hours, days), so a 30-day sum adds some 200 slices.
+ * Per series three levels are kept (minutes, hours, days), so a 30-day sum adds some 50 slices.
  * Minutes of an hour nobody writes to any more are packed into one block of encoded slices. Any
  * thread may call; locks are held per series and briefly.
  */
@@ -23,8 +23,27 @@
 
 struct slices;
 
+/*
+ * Which minutes are violations: those whose bad share, in the sense of slice_good_bad(), is above
+ * budget_ppb / 10^9. Compared in integers, so 999 of 1000 is not below 0.999.
+ */
+struct slices_limit {
+    struct slice_measure measure;
+    uint32_t budget_ppb; /* 1 to 10^9 */
+};
+
+/*
+ * Fills LIMITS with those a new series will be asked about, at most MAX of them, and returns how
+ * many. Called without a lock of the store's, from the thread that adds.
+ */
+typedef uint32_t slices_limits_fn(void *arg, struct span tenant, struct span service,
+                                  struct slices_limit *limits, uint32_t max);
+
 struct slices_config {
     struct slice_rules rules;
+    slices_limits_fn *limits; /* whose violations are counted as minutes come, not at the first
+                                 question; NULL: none */
+    void *limits_arg;
     uint32_t
         series_max; /* series kept; an event beyond is logged and stored but not measured here */
     int64_t retain_minutes; /* minutes older than now - this are not kept; whole days (UTC) go at a
@@ -84,14 +103,20 @@ MUST_CHECK enum err slices_sum_counts(struct slices *slices, struct span tenant,
                                       struct span service, int64_t from_minute, int64_t to_minute,
                                       struct slice *sum);
 
-/*
- * Which minutes are violations: those whose bad share, in the sense of slice_good_bad(), is above
- * budget_ppb / 10^9. Compared in integers, so 999 of 1000 is not below 0.999.
- */
-struct slices_limit {
-    struct slice_measure measure;
-    uint32_t budget_ppb; /* 1 to 10^9 */
+/* The sums of several windows that end at the same minute. */
+struct slices_window {
+    int64_t from_minute;
+    bool with_latency;
+    struct slice sum;
 };
+
+/*
+ * slices_sum(), or slices_sum_counts(), of COUNT windows [from_minute, TO): all of one moment. On
+ * an error some sums may have been added.
+ */
+MUST_CHECK enum err slices_sum_windows(struct slices *slices, struct span tenant,
+                                       struct span service, int64_t to_minute,
+                                       struct slices_window *windows, size_t count);
 
 static inline bool
 slices_limit_broken(struct slices_limit limit, uint64_t good, uint64_t bad)
@@ -101,8 +126,9 @@ slices_limit_broken(struct slices_limit limit, uint64_t good, uint64_t bad)
 }
 
 /*
- * Violations in [FROM, TO). Counts of past hours and days are remembered, so asking every few
- * seconds over 30 days walks the minutes of the window's two edges only.
+ * Violations in [FROM, TO). Counts of past hours and days are remembered, so asking over 30 days
+ * walks the minutes of the window's two edges only; all of them the first time a limit is asked
+ * about that the store was not told of when the series began.
  */
 uint64_t slices_violations(struct slices *slices, struct span tenant, struct span service,
                            int64_t from_minute, int64_t to_minute, struct slices_limit limit);

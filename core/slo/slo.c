@@ -85,6 +85,16 @@ slo_limit(const struct slo_objective *objective)
     return (struct slices_limit){slo_measure(objective), slo_budget_ppb(objective->target)};
 }
 
+uint32_t
+slo_limits(const struct slo_config *config, struct slices_limit *limits)
+{
+    ASSERT(config->objective_count <= SLO_OBJECTIVES_MAX);
+    for (uint32_t i = 0; i < config->objective_count; i++) {
+        limits[i] = slo_limit(&config->objective[i]);
+    }
+    return config->objective_count;
+}
+
 /* ---- windows ---- */
 
 bool
@@ -136,13 +146,8 @@ slo_window_from(const struct slo_objective *objective, int64_t now_us)
 
 /* ---- the sums of one service ---- */
 
-struct window {
-    int64_t from;
-    struct slice sum;
-};
-
 struct windows {
-    struct window item[WINDOWS_MAX];
+    struct slices_window item[WINDOWS_MAX];
     uint32_t count;
     int64_t now_us;
     int64_t now;     /* first minute after the running one: windows count back from here ... */
@@ -150,11 +155,11 @@ struct windows {
     int64_t longest; /* where the longest of the objectives begins: latencies count from there */
 };
 
-static struct window *
+static struct slices_window *
 find_window(struct windows *windows, int64_t from)
 {
     for (uint32_t i = 0; i < windows->count; i++) {
-        if (windows->item[i].from == from) {
+        if (windows->item[i].from_minute == from) {
             return &windows->item[i];
         }
     }
@@ -164,7 +169,7 @@ find_window(struct windows *windows, int64_t from)
 static const struct slice *
 window_sum(struct windows *windows, int64_t from)
 {
-    const struct window *window = find_window(windows, from);
+    const struct slices_window *window = find_window(windows, from);
 
     ASSERT(window != NULL);
     return &window->sum;
@@ -175,7 +180,7 @@ want_window(struct windows *windows, int64_t from)
 {
     if (find_window(windows, from) == NULL) {
         ASSERT(windows->count < WINDOWS_MAX);
-        windows->item[windows->count++] = (struct window){from, {0}};
+        windows->item[windows->count++] = (struct slices_window){.from_minute = from};
     }
 }
 
@@ -192,45 +197,9 @@ want_windows(struct windows *windows, const struct slo_config *config)
         want_window(windows, from);
         windows->longest = from < windows->longest ? from : windows->longest;
     }
-}
-
-/* The shortest first: each is then the one before and what lies between their beginnings. */
-static void
-sort_windows(struct windows *windows)
-{
-    for (uint32_t i = 1; i < windows->count; i++) {
-        const struct window window = windows->item[i];
-        uint32_t at = i;
-
-        for (; at > 0 && windows->item[at - 1].from < window.from; at--) {
-            windows->item[at] = windows->item[at - 1];
-        }
-        windows->item[at] = window;
+    if (config->objective_count > 0) {
+        find_window(windows, windows->longest)->with_latency = true;
     }
-}
-
-static enum err
-fetch_windows(struct windows *windows, struct slices *slices, struct span tenant,
-              struct span service)
-{
-    int64_t to = windows->end;
-    enum err err = ERR_OK;
-
-    sort_windows(windows);
-    for (uint32_t i = 0; err == ERR_OK && i < windows->count; i++) {
-        struct window *window = &windows->item[i];
-
-        if (i > 0) {
-            err = slice_add(&window->sum, &windows->item[i - 1].sum);
-        }
-        if (err == ERR_OK && window->from >= windows->longest) {
-            err = slices_sum(slices, tenant, service, window->from, to, &window->sum);
-        } else if (err == ERR_OK) {
-            err = slices_sum_counts(slices, tenant, service, window->from, to, &window->sum);
-        }
-        to = window->from;
-    }
-    return err;
 }
 
 static void
@@ -366,7 +335,7 @@ slo_service_figures(struct slices *slices, const struct slo_config *config, stru
     ASSERT(config->objective_count <= SLO_OBJECTIVES_MAX);
     ASSERT(config->future_us >= 0);
     want_windows(&windows, config);
-    err = fetch_windows(&windows, slices, tenant, service);
+    err = slices_sum_windows(slices, tenant, service, windows.end, windows.item, windows.count);
     if (err == ERR_OK) {
         *out = (struct slo_service){.health = SLO_NO_DATA};
         fill_service(out, config->objective_count == 0 ? &nothing

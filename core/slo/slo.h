@@ -120,6 +120,9 @@ int64_t slo_window_from(const struct slo_objective *objective, int64_t now_us);
 struct slice_measure slo_measure(const struct slo_objective *objective);
 struct slices_limit slo_limit(const struct slo_objective *objective);
 
+/* The limits of all objectives of CONFIG, of which LIMITS has room for SLO_OBJECTIVES_MAX. */
+uint32_t slo_limits(const struct slo_config *config, struct slices_limit *limits);
+
 /* Computes one service's figures at NOW_US. ERR_NO_MEMORY leaves *OUT untouched. Any thread. */
 MUST_CHECK enum err slo_service_figures(struct slices *slices, const struct slo_config *config,
                                         struct span tenant, struct span service, int64_t now_us,

@@ -56,6 +56,66 @@ a_damaged_slice_of_another_node_does_not_hide_the_others(void **state)
     slices_free(ticking.slices);
 }
 
+static void
+wait_until_settled(const struct ticker *ticker)
+{
+    for (int attempt = 0; attempt < 3000 && !ticker_settled(ticker); attempt++) {
+        const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+
+        nanosleep(&pause, NULL);
+    }
+    assert_true(ticker_settled(ticker));
+}
+
+static void
+once_settled_the_slices_of_other_nodes_are_there(void **state)
+{
+    struct fixture *f = *state;
+    const struct slices_config config = {
+        .rules = RULES, .series_max = 10, .retain_minutes = INT64_C(36500) * 1440};
+    struct ticker_config ticking = {
+        .clock = clock_system(), .mysql = &f->config, .interval_ms = 60000};
+    struct slice sum = {0};
+    struct ticker *ticker;
+
+    apply_and_free(f, make_batch(0, 4));
+    assert_int_equal(slices_new(&ticking.slices, &config), ERR_OK);
+    memset(ticking.node_id, 9, sizeof ticking.node_id);
+    assert_int_equal(ticker_start(&ticker, &ticking), ERR_OK);
+    wait_until_settled(ticker);
+    assert_int_equal(slices_sum(ticking.slices, SPAN_LITERAL("default"), SPAN_LITERAL("api"), 0,
+                                T0_US / MINUTE_US + 1, &sum),
+                     ERR_OK);
+    assert_int_equal(sum.good, 1);
+    assert_int_equal(sum.bad, 1);
+    ticker_stop(ticker);
+    slice_clear(&sum);
+    slices_free(ticking.slices);
+}
+
+static void
+without_an_answer_there_is_nothing_to_wait_for(void **state)
+{
+    struct fixture *f = *state;
+    const struct slices_config config = {
+        .rules = RULES, .series_max = 10, .retain_minutes = INT64_C(36500) * 1440};
+    struct mysql_config nowhere = f->config;
+    struct ticker_config ticking = {
+        .clock = clock_system(), .mysql = &nowhere, .interval_ms = 60000};
+    struct ticker *ticker;
+
+    nowhere.socket = "/nowhere/s";
+    assert_int_equal(slices_new(&ticking.slices, &config), ERR_OK);
+    assert_int_equal(ticker_start(&ticker, &ticking), ERR_OK);
+    wait_until_settled(ticker);
+    ticker_stop(ticker);
+    ticking.mysql = NULL;
+    assert_int_equal(ticker_start(&ticker, &ticking), ERR_OK);
+    assert_true(ticker_settled(ticker));
+    ticker_stop(ticker);
+    slices_free(ticking.slices);
+}
+
 static int
 end_shared_db(void **state)
 {
@@ -72,6 +132,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_damaged_slice_of_another_node_does_not_hide_the_others),
+        TEST(once_settled_the_slices_of_other_nodes_are_there),
+        TEST(without_an_answer_there_is_nothing_to_wait_for),
     };
 
     log_setup(LOG_ERROR, LOG_TEXT, 2);

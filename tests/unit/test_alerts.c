@@ -37,6 +37,7 @@ struct fixture {
     struct slo_config objectives;
     uint64_t version;
     const char *defined; /* a service that has definitions, with events or without */
+    bool unsettled;
     struct fake_notifier notifier;
     struct buffer stored; /* what a server would have on disk */
     int64_t now_us;
@@ -68,6 +69,12 @@ give_defined(void *arg, alerts_series_fn *fn, void *fn_arg)
     }
 }
 
+static bool
+is_settled(void *arg)
+{
+    return !((const struct fixture *)arg)->unsettled;
+}
+
 static struct alerts *
 open_book(struct fixture *f)
 {
@@ -75,7 +82,9 @@ open_book(struct fixture *f)
                                          .objectives = give_objectives,
                                          .objectives_version = give_version,
                                          .objectives_arg = f,
-                                         .each_defined = give_defined};
+                                         .each_defined = give_defined,
+                                         .settled = is_settled,
+                                         .settled_arg = f};
     struct alerts *alerts;
 
     assert_int_equal(alerts_new(&alerts, &config), ERR_OK);
@@ -227,6 +236,42 @@ each_change_is_due_once(void **state)
         pass_minutes(f, 1);
         assert_int_equal(turn(f), 0);
     }
+}
+
+/* A restart: the state is there, the slices are not all there yet. */
+static void
+nothing_is_judged_before_the_slices_are_all_there(void **state)
+{
+    struct fixture *f = *state;
+
+    send(f, "burns", 0, 6);
+    assert_int_equal(turn(f), 1);
+    alerts_free(f->alerts);
+    slices_free(f->slices);
+    assert_int_equal(slices_new(&f->slices, &STORE), ERR_OK);
+    f->unsettled = true;
+    f->alerts = open_book(f);
+    assert_int_equal(alerts_restore(f->alerts, buffer_span(&f->stored)), ERR_OK);
+    send(f, "burns", 10, 0); /* ours; the bad ones are another node's */
+    send(f, "sleeps", 0, 6); /* ours; another node has many good ones */
+    for (int i = 0; i < 3; i++) {
+        (void)turn(f);
+        alerts_refresh(f->alerts, TENANT, f->now_us);
+        assert_int_equal(states_of(f, "burns").state[ALERT_PAGE].status, ALERT_FIRING);
+        assert_int_equal(states_of(f, "sleeps").count, 0);
+        pass_minutes(f, 1);
+    }
+    send(f, "burns", 0, 6);
+    send(f, "sleeps", 10000, 0);
+    f->unsettled = false;
+    alerts_refresh(f->alerts, TENANT, f->now_us);
+    (void)turn(f);
+    assert_int_equal(states_of(f, "burns").state[ALERT_PAGE].status, ALERT_FIRING);
+    assert_int_equal(states_of(f, "sleeps").state[ALERT_PAGE].status, ALERT_OK);
+    f->unsettled = true; /* said once is enough */
+    send(f, "late", 0, 6);
+    alerts_refresh(f->alerts, TENANT, f->now_us);
+    assert_int_equal(states_of(f, "late").state[ALERT_PAGE].status, ALERT_FIRING);
 }
 
 static void
@@ -706,6 +751,7 @@ main(void)
 #define BOOK_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         BOOK_TEST(each_change_is_due_once),
+        BOOK_TEST(nothing_is_judged_before_the_slices_are_all_there),
         BOOK_TEST(what_found_no_room_is_due_again),
         BOOK_TEST(an_episode_nobody_heard_of_is_not_told_when_it_is_long_over),
         BOOK_TEST(a_receiver_that_forgets_is_told_again),

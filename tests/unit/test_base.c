@@ -16,6 +16,7 @@
 #include "core/base/bytes.h"
 #include "core/base/clock.h"
 #include "core/base/crc32c.h"
+#include "core/base/decimal.h"
 #include "core/base/err.h"
 #include "core/base/log.h"
 #include "core/base/metrics.h"
@@ -208,6 +209,51 @@ a_buffer_writes_numbers_that_read_back_the_same(void **state)
     buffer_append_json_number(&buffer, (double)NAN);
     buffer_append_json_number(&buffer, (double)INFINITY);
     assert_text(&buffer, "nullnull");
+}
+
+static void
+assert_same_decimal(double value)
+{
+    char text[DECIMAL_TEXT_SIZE];
+    char expected[DECIMAL_TEXT_SIZE];
+
+    size_t len = decimal_format(value, text);
+
+    assert_int_equal(len, strlen(text));
+    len = decimal_format_slowly(value, expected);
+    assert_int_equal(len, strlen(expected));
+    assert_string_equal(text, expected);
+    assert_true(strtod(text, NULL) == value);
+}
+
+/* Ratios, sums, quotients of small numbers, random bits, and what is next to round numbers. */
+static void
+decimals_are_those_of_printf(void **state)
+{
+    static const double EDGES[] = {0.0, 1e-5, 1e-4, 0.001, 0.01, 0.1,  1.0,    10.0,
+                                   0.5, 1e14, 1e15, 1e16,  1e22, 1e23, 0x1p53, 0x1p-10};
+
+    (void)state;
+    srand48(19);
+    for (size_t i = 0; i < ARRAY_LEN(EDGES); i++) {
+        const double edge = EDGES[i];
+
+        assert_same_decimal(edge);
+        assert_same_decimal(-edge);
+        assert_same_decimal(nextafter(edge, INFINITY));
+        assert_same_decimal(nextafter(edge, -INFINITY));
+    }
+    for (int i = 0; i < 20000; i++) {
+        const double of = floor(drand48() * 1e6) + 1;
+        const uint64_t bits = (uint64_t)mrand48() << 32 ^ (uint64_t)(uint32_t)mrand48();
+        double any;
+
+        assert_same_decimal(floor(drand48() * of) / of);
+        assert_same_decimal(floor(drand48() * 1e9) / 1000.0);
+        assert_same_decimal((drand48() - 0.5) * pow(10.0, floor(drand48() * 22) - 5));
+        memcpy(&any, &bits, sizeof(any));
+        assert_same_decimal(isfinite(any) ? any : 1.0);
+    }
 }
 
 /* ---- crc32c and ids ---- */
@@ -625,6 +671,7 @@ main(void)
         cmocka_unit_test(a_buffer_prints_integers_at_their_limits),
         cmocka_unit_test(a_buffer_writes_json_strings),
         cmocka_unit_test(a_buffer_writes_numbers_that_read_back_the_same),
+        cmocka_unit_test(decimals_are_those_of_printf),
         cmocka_unit_test(crc32c_agrees_with_rfc_3720),
         cmocka_unit_test(uuids_have_their_version_variant_and_form),
         cmocka_unit_test(random_bytes_fill_any_length),

@@ -361,6 +361,106 @@ sums_equal_a_list_of_events_with_hours_packed_at_once(void **state)
     run_against_model(1, 4);
 }
 
+/* ---- windows that slide ---- */
+
+static const int64_t LENGTHS[] = {5, 30, HOUR, 6 * HOUR, 3 * DAY, 7 * DAY, 30 * DAY};
+
+static uint32_t
+told_limits(void *arg, struct span tenant, struct span service, struct slices_limit *limits,
+            uint32_t max)
+{
+    (void)arg;
+    (void)service;
+    assert_true(span_equal(tenant, TENANT));
+    assert_true(max >= 2);
+    limits[0] = (struct slices_limit){.budget_ppb = 300000000};
+    limits[1] = (struct slices_limit){{500000, {0}}, 400000000};
+    return 2;
+}
+
+static void
+compare_windows(struct slices *slices, const struct model *model, int64_t end)
+{
+    struct slices_window windows[ARRAY_LEN(LENGTHS)] = {0};
+
+    for (size_t i = 0; i < ARRAY_LEN(LENGTHS); i++) {
+        windows[i].from_minute = end - LENGTHS[i];
+        windows[i].with_latency = i % 2 == 0;
+    }
+    assert_int_equal(
+        slices_sum_windows(slices, TENANT, SERVICE, end + 5, windows, ARRAY_LEN(LENGTHS)), ERR_OK);
+    for (size_t i = 0; i < ARRAY_LEN(LENGTHS); i++) {
+        struct slice expected = {0};
+
+        model_sum(model, windows[i].from_minute, end + 5, &expected);
+        if (!windows[i].with_latency) {
+            sparse_clear(&expected.latency);
+        }
+        assert_same(&windows[i].sum, &expected);
+        slice_clear(&windows[i].sum);
+        slice_clear(&expected);
+    }
+}
+
+/* Those the store was told of, and more others than it can remember. */
+static void
+compare_violations(struct slices *slices, const struct model *model, int64_t end)
+{
+    struct slices_limit limits[20];
+
+    for (uint32_t i = 0; i < ARRAY_LEN(limits); i++) {
+        limits[i] = (struct slices_limit){{i % 2 == 0 ? 0 : 100000, {0}}, 50000000 * (i + 1)};
+    }
+    (void)told_limits(NULL, TENANT, SERVICE, limits, 2);
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+        const int64_t from = end - LENGTHS[i % ARRAY_LEN(LENGTHS)];
+        struct minute_check check = {model, from, 0, 0, limits[i]};
+
+        slices_each_minute(slices, TENANT, SERVICE, from, end, check_minute, &check);
+        assert_int_equal(slices_violations(slices, TENANT, SERVICE, from, end, limits[i]),
+                         check.violations);
+    }
+}
+
+/*
+ * The same lengths again and again while time goes on, mostly by minutes: sums are moved, not made
+ * anew, and late events, removals, other nodes and expiry change what they cover.
+ */
+static void
+sliding_windows_equal_a_list_of_events(void **state)
+{
+    static struct model model;
+    struct slices_config config = CONFIG;
+    struct slices *slices = NULL;
+    int64_t now = 28000000;
+
+    (void)state;
+    srand48(7);
+    config.limits = told_limits;
+    config.open_hours_max = 4;
+    assert_int_equal(slices_new(&slices, &config), ERR_OK);
+    for (int round = 0; round < 250; round++) {
+        for (int i = 0; i < 4; i++) {
+            step_add(slices, &model, now);
+        }
+        if (round % 3 == 0) {
+            step_remove(slices, &model, now);
+        }
+        if (round % 5 == 0) {
+            step_foreign(slices, &model, now);
+        }
+        compare_windows(slices, &model, now + 1);
+        if (round % 10 == 0) {
+            compare_violations(slices, &model, now + 1);
+            slices_expire(slices, us(now));
+            model_expire(&model, (now - CONFIG.retain_minutes) / DAY * DAY);
+        }
+        now += round % 40 == 39 ? random_below(4 * DAY) : random_below(round % 7 == 0 ? 90 : 3);
+    }
+    model_expire(&model, INT64_MAX);
+    slices_free(slices);
+}
+
 static void
 removing_every_event_leaves_nothing(void **state)
 {
@@ -857,6 +957,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_equal_a_list_of_events_with_hours_open),
         cmocka_unit_test(sums_equal_a_list_of_events_with_hours_packed_at_once),
+        cmocka_unit_test(sliding_windows_equal_a_list_of_events),
         cmocka_unit_test(removing_every_event_leaves_nothing),
         cmocka_unit_test(what_was_dropped_is_ignored_when_it_is_removed),
         cmocka_unit_test(removing_takes_nothing_from_other_nodes),
