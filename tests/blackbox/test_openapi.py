@@ -243,6 +243,12 @@ BAD = [
     ("GET", "/metrics?group_by=hour", b"", (), 400, "validation_error"),
     ("GET", "/events?limit=0", b"", (), 400, "validation_error"),
     ("GET", "/events?cursor=none", b"", (), 400, "validation_error"),
+    ("GET", "/dead-letters?limit=0", b"", (), 400, "validation_error"),
+    ("GET", "/dead-letters?cursor=-1", b"", (), 400, "validation_error"),
+    ("GET", "/dead-letters?state=lost", b"", (), 400, "validation_error"),
+    ("GET", "/dead-letters?order=up", b"", (), 400, "validation_error"),
+    ("GET", "/dead-letters?error_code=x", b"", (), 400, "validation_error"),
+    ("GET", "/dead-letters?tenant=%zz", b"", (), 400, "validation_error"),
 ]
 
 
@@ -366,6 +372,11 @@ class OpenApi(runner.Drill):
             for method, body in (("GET", b""), ("DELETE", b"")):
                 answer = client.request(method, "/slo/objectives/nobodys", body)
                 self.expect(document, method, "/slo/objectives/{id}", answer, 404, "not_found")
+            for number in ("7", "none", "99999999999999999999"):
+                answer = client.request("DELETE", "/dead-letters/" + number)
+                self.expect(document, "DELETE", "/dead-letters/{id}", answer, 404, "not_found")
+                answer = client.request("POST", "/dead-letters/%s/replay" % number)
+                self.expect(document, "POST", "/dead-letters/{id}/replay", answer, 404, "not_found")
             for path, methods in paths.items():
                 for wrong in ("DELETE", "PUT", "GET", "POST"):
                     if wrong not in methods:
@@ -394,7 +405,7 @@ class OpenApi(runner.Drill):
             (request_bytes(method, target.split("?")[0] + "?q=" + "x" * 9000, body), 414),
             ((line + "Content-Length: 99999999\r\n\r\n").encode(), 413),
         ]
-        if method in ("POST", "PUT"):
+        if "requestBody" in document.root["paths"][path][method.lower()]:
             cases.append(((line + "\r\n").encode(), 411))
         for data, status in cases:
             client.connect()
@@ -418,7 +429,7 @@ class OpenApi(runner.Drill):
         with server.client() as client:
             for method, path in keyed:
                 body = b"{}" if method in ("POST", "PUT") else b""
-                admins = method != "GET" and path.startswith("/slo/")
+                admins = (method != "GET" and path.startswith("/slo/")) or path.startswith("/dead-letters")
                 readers = method == "GET" and path.startswith("/slo/objectives")
                 forbidden = "acme-key" if admins else "admin-key"
                 cases = [((), 401), ((("X-API-Key", "no"),), 401)]
