@@ -20,6 +20,7 @@ int command_check_config(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_cat(int argc, char **argv);
 int command_verify(int argc, char **argv);
+int command_dead_letters(int argc, char **argv);
 int command_import(int argc, char **argv);
 int command_version(int argc, char **argv);
 
@@ -27,6 +28,7 @@ int command_version(int argc, char **argv);
 extern const struct flag_table INSPECT_FLAGS;
 extern const struct flag_table CAT_FLAGS;
 extern const struct flag_table VERIFY_FLAGS;
+extern const struct flag_table DEAD_LETTERS_FLAGS;
 extern const struct flag_table IMPORT_FLAGS;
 
 #endif

@@ -53,6 +53,26 @@ flags_take(const struct flag_table *table, int *argc, char **argv, const char **
     return ERR_OK;
 }
 
+size_t
+flags_take_operands(int *argc, char **argv, const char **operands)
+{
+    size_t count = 0;
+    int kept = 0;
+
+    for (int i = 0; i < *argc; i++) {
+        if (strncmp(argv[i], "--", 2) != 0) {
+            operands[count++] = argv[i];
+            continue;
+        }
+        argv[kept++] = argv[i];
+        if (strchr(argv[i], '=') == NULL && i + 1 < *argc) {
+            argv[kept++] = argv[++i];
+        }
+    }
+    *argc = kept;
+    return count;
+}
+
 enum err
 flags_seq(const struct flag *flag, const char *text, uint64_t *out, struct buffer *problem)
 {

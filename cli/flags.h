@@ -29,6 +29,12 @@ struct flag_table {
 MUST_CHECK enum err flags_take(const struct flag_table *table, int *argc, char **argv,
                                const char **values, struct buffer *problem);
 
+/*
+ * Takes what is neither a setting nor, behind one without "=", its value out of ARGV into OPERANDS,
+ * which has room for *ARGC; the rest moves up and *ARGC shrinks. Returns how many they are.
+ */
+size_t flags_take_operands(int *argc, char **argv, const char **operands);
+
 /* Reads a sequence number of at least 1. ERR_INVALID with a sentence that names FLAG. */
 MUST_CHECK enum err flags_seq(const struct flag *flag, const char *text, uint64_t *out,
                               struct buffer *problem);

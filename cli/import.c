@@ -135,33 +135,27 @@ read_count(const struct import *import, enum import_flag flag, uint64_t min, uin
     return ERR_OK;
 }
 
-/* Takes FILE out of ARGV: what is neither a setting nor, behind one without "=", its value. */
 static enum err
 take_file(struct import *import, int *argc, char **argv, struct buffer *problem)
 {
-    int kept = 0;
+    const char **operands = calloc((size_t)*argc + 1, sizeof(*operands));
+    enum err err = ERR_OK;
+    size_t count;
 
-    for (int i = 0; i < *argc; i++) {
-        if (strncmp(argv[i], "--", 2) == 0) {
-            const bool has_value = strchr(argv[i], '=') != NULL;
-
-            argv[kept++] = argv[i];
-            if (!has_value && i + 1 < *argc) {
-                argv[kept++] = argv[++i];
-            }
-        } else if (import->path == NULL) {
-            import->path = argv[i];
-        } else {
-            buffer_printf(problem, "one FILE at a time: '%s' and '%s'", import->path, argv[i]);
-            return ERR_INVALID;
-        }
+    if (operands == NULL) {
+        return ERR_NO_MEMORY;
     }
-    *argc = kept;
-    if (import->path == NULL) {
+    count = flags_take_operands(argc, argv, operands);
+    import->path = operands[0];
+    if (count == 0) {
         buffer_append_text(problem, "which FILE? see --help");
-        return ERR_INVALID;
+        err = ERR_INVALID;
+    } else if (count > 1) {
+        buffer_printf(problem, "one FILE at a time: '%s' and '%s'", operands[0], operands[1]);
+        err = ERR_INVALID;
     }
-    return ERR_OK;
+    free(operands);
+    return err;
 }
 
 static bool

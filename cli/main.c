@@ -27,6 +27,8 @@ static const struct command COMMANDS[] = {
     {"verify", command_verify, &VERIFY_FLAGS, "WAL_DIR DB_",
      "check all the log holds, and that nothing is lost on the way to MySQL; also beside a live "
      "server"},
+    {"dead-letters", command_dead_letters, &DEAD_LETTERS_FLAGS, "DB_",
+     "list, show, replay or discard events that MySQL refused; also beside a live server"},
     {"import", command_import, &IMPORT_FLAGS, "HTTP_PORT MAX_EVENT_BYTES MAX_BULK_EVENTS",
      "send the events of FILE.csv, FILE.ndjson or - (stdin) to a running server, each once; "
      "killed, "
@@ -82,14 +84,24 @@ usage(FILE *out)
     options_help(out, NULL);
 }
 
+/* What stands behind the name, beside flags. */
+static const char *
+operands_of(const struct command *command)
+{
+    if (command->run == command_dead_letters) {
+        return " list|show|replay|discard [ID ...]";
+    }
+    return command->run == command_import ? " FILE" : "";
+}
+
 static void
 usage_of(const struct command *command, FILE *out)
 {
-    fprintf(
-        out, "usage: sluice %s%s%s%s\n\n%s\n\n", command->name,
-        command->run == command_import ? " FILE" : "", command->flags == NULL ? "" : " [FLAG ...]",
-        command->settings != NULL && command->settings[0] == '\0' ? "" : " [--setting=value ...]",
-        command->help);
+    fprintf(out, "usage: sluice %s%s%s%s\n\n%s\n\n", command->name, operands_of(command),
+            command->flags == NULL ? "" : " [FLAG ...]",
+            command->settings != NULL && command->settings[0] == '\0' ? ""
+                                                                      : " [--setting=value ...]",
+            command->help);
     if (command->flags != NULL) {
         fputs("Flags:\n\n", out);
         flags_help(command->flags, out);

@@ -28,6 +28,7 @@
 #include "core/slo/thresholds.h"
 #include "http/server.h"
 #include "storage/mysql_archive.h"
+#include "storage/mysql_dead_letters.h"
 #include "storage/mysql_objectives.h"
 #include "storage/mysql_sink.h"
 #include "storage/mysql_windows.h"
@@ -56,6 +57,7 @@ struct app {
     struct slices *slices;
     struct counts *counts;
     struct mysql_objectives *objectives_store;
+    struct dead_letter_store dead_letters; /* ops NULL without a database */
     struct objectives *objectives;
     struct mysql_windows_reader *windows;
     struct requests *requests;
@@ -229,6 +231,10 @@ open_objectives(struct app *app)
         if (err != ERR_OK) {
             return err;
         }
+        err = mysql_dead_letters_new(&app->dead_letters, &app->mysql);
+        if (err != ERR_OK) {
+            return err;
+        }
     }
     return objectives_open(&app->objectives, &config);
 }
@@ -379,6 +385,7 @@ start_ticker(struct app *app)
         .epoch = wal_journal(app->wal)->epoch,
         .clock = app->clock,
         .mysql = options_has_db(&app->options) ? &app->mysql : NULL,
+        .dead_letters = app->dead_letters.ops == NULL ? NULL : &app->dead_letters,
         .interval_ms = TICK_INTERVAL_MS,
     };
 
@@ -588,6 +595,7 @@ start_http(struct app *app)
         .history = app->windows == NULL ? NULL : mysql_windows_history(app->windows),
         .clock = app->clock,
         .archive = app->archive,
+        .dead_letters = app->dead_letters.ops == NULL ? NULL : &app->dead_letters,
         .tenants = app->tenants,
         .tls = app->tls,
         .replicators = app->replicators,
@@ -813,6 +821,9 @@ release(struct app *app)
     objectives_close(app->objectives);
     mysql_objectives_close(app->objectives_store);
     mysql_windows_reader_close(app->windows);
+    if (app->dead_letters.ops != NULL) {
+        app->dead_letters.ops->close(app->dead_letters.self);
+    }
     thresholds_free(app->thresholds);
     tenants_free(app->tenants);
     tls_close(app->tls);

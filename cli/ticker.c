@@ -70,6 +70,19 @@ load_history(struct ticker *ticker, enum err *last)
     }
 }
 
+/* The store logs what goes wrong. */
+static void
+count_letters(struct ticker *ticker)
+{
+    const struct dead_letter_store *store = ticker->config.dead_letters;
+
+    if (store != NULL) {
+        enum err err = store->ops->count(store->self);
+
+        (void)err;
+    }
+}
+
 /* The store logs what goes wrong; a refresh that failed is asked for again next time. */
 static void
 refresh_objectives(struct ticker *ticker)
@@ -304,6 +317,9 @@ run(void *arg)
             load_history(ticker, &last);
         }
         atomic_store_explicit(&ticker->asked, true, memory_order_release);
+        if (last == ERR_OK) {
+            count_letters(ticker);
+        }
         refresh_objectives(ticker);
         if (ticker->windows != NULL) {
             update_windows(ticker);

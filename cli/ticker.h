@@ -12,6 +12,7 @@
 #include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/journal.h"
+#include "core/query/dead_letters.h"
 #include "core/slo/objectives.h"
 #include "core/slo/requests.h"
 #include "core/slo/slices.h"
@@ -23,10 +24,11 @@ struct ticker_config {
     struct slices *slices;         /* borrowed, as are the next three */
     struct objectives *objectives; /* NULL: none are looked after */
     const struct clock *clock;
-    struct requests *requests;        /* borrowed: the server's own; NULL: not kept */
-    uint64_t epoch;                   /* of this process */
-    const struct slo_config *slo;     /* borrowed: of services without definitions */
-    const struct mysql_config *mysql; /* NULL without a database */
+    struct requests *requests;                    /* borrowed: the server's own; NULL: not kept */
+    uint64_t epoch;                               /* of this process */
+    const struct slo_config *slo;                 /* borrowed: of services without definitions */
+    const struct mysql_config *mysql;             /* NULL without a database */
+    const struct dead_letter_store *dead_letters; /* borrowed: counted for the metric; NULL: not */
     uint8_t node_id[JOURNAL_NODE_ID_SIZE];
     int interval_ms; /* how often other nodes' slices are looked at */
 };

@@ -56,7 +56,7 @@ batch_fold(struct batch *batch, const struct slice_rules *rules)
         struct slice_rules own;
         enum err err;
 
-        if (item->outcome != OUTCOME_STORED) {
+        if (item->outcome == OUTCOME_DUPLICATE) {
             count_removal_put(&batch->removals, item->seq, &item->event);
             continue;
         }

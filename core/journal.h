@@ -98,8 +98,9 @@ void batch_clear(struct batch *batch);
 void batch_free(struct batch *batch);
 
 /*
- * Fills batch->delta from the measured events whose outcome is OUTCOME_STORED, and batch->removals
- * from all that have another outcome.
+ * Fills batch->removals from the repeats (OUTCOME_DUPLICATE) and batch->delta from all other events
+ * that are measured. A dead letter counts like a row: its event was acked, and whether MySQL takes
+ * it later, by a replay, then changes no figure (P4).
  */
 MUST_CHECK enum err batch_fold(struct batch *batch, const struct slice_rules *rules);
 

@@ -471,7 +471,7 @@ count_outcomes(struct replicator *r)
     }
 }
 
-/* Takes what the sink did not store as a row out of the slices, from where it stopped last time. */
+/* Takes what the sink knew already out of the slices, from where it stopped last time. */
 static enum err
 settle_slices(struct replicator *r)
 {
@@ -479,7 +479,7 @@ settle_slices(struct replicator *r)
         const struct batch_event *item = &r->part.events[r->settled];
         enum err err = ERR_OK;
 
-        if (item->outcome == OUTCOME_STORED || !event_is_measured(&item->event)) {
+        if (item->outcome != OUTCOME_DUPLICATE || !event_is_measured(&item->event)) {
             continue;
         }
         err = slices_remove_event(r->slices, &item->event, item->seq, clock_wall_us(r->clock));

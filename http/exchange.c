@@ -184,7 +184,8 @@ count_request(struct exchange *exchange)
 static bool
 is_measured(const struct route *route)
 {
-    return route != NULL && (route->auth == AUTH_TENANT || route->auth == AUTH_ADMIN);
+    return route != NULL && (route->auth == AUTH_TENANT ||
+                             (route->auth == AUTH_ADMIN && route->method != METHOD_GET));
 }
 
 /* The server as its own tenant. */

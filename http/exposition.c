@@ -300,6 +300,20 @@ partition_label(char text[PARTITION_LABEL_SIZE], uint32_t partition)
     return text;
 }
 
+/* Nothing before they were first counted: 0 would be a claim. */
+static void
+write_letters(const struct server *server, struct buffer *out)
+{
+    const struct dead_letter_store *store = server->deps.dead_letters;
+    const int64_t pending = store == NULL ? -1 : store->ops->pending(store->self);
+
+    if (pending >= 0) {
+        one_u64(out, "sluice_dead_letters_pending", METRIC_GAUGE,
+                "Dead letters of all nodes neither replayed nor discarded, as last counted.",
+                (uint64_t)pending);
+    }
+}
+
 static void
 write_replicators(const struct server *server, struct buffer *out)
 {
@@ -319,6 +333,7 @@ write_replicators(const struct server *server, struct buffer *out)
             "Events stored in the database since start.", stored);
     one_u64(out, "sluice_events_dead_lettered_total", METRIC_COUNTER,
             "Events the database refused, kept as dead letters, since start.", dead);
+    write_letters(server, out);
     if (count == 0) {
         return;
     }

@@ -108,6 +108,7 @@ struct outcome_page {
     char message[256]; /* of the problem; empty: its own */
     char headers[160]; /* further complete lines of the answer */
     struct buffer body;
+    struct buffer more; /* a problem's further members, each with a comma before it */
 };
 
 /* Pages being computed one after the other, apart from those of the other lines. */
@@ -362,6 +363,9 @@ void handle_objective_get(struct exchange *exchange);
 void handle_objective_put(struct exchange *exchange);
 void handle_objective_delete(struct exchange *exchange);
 void handle_events(struct exchange *exchange);
+void handle_dead_letters(struct exchange *exchange);
+void handle_dead_letter_replay(struct exchange *exchange);
+void handle_dead_letter_discard(struct exchange *exchange);
 void handle_dashboard(struct exchange *exchange);
 void handle_openapi(struct exchange *exchange);
 void handle_docs(struct exchange *exchange);

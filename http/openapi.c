@@ -22,12 +22,14 @@ struct draft {
 /* Which refusals a route can give beside those its description names. */
 enum scope {
     SCOPE_ALL,
-    SCOPE_STORE, /* routes that store events */
-    SCOPE_EVENT, /* those of them that take one */
-    SCOPE_BODY,  /* routes that take a body of whatever kind */
-    SCOPE_JSON,  /* those of them whose document is no event */
-    SCOPE_ITEM,  /* routes about one thing with a name in the path, which must be there */
-    SCOPE_KEY,   /* routes that may want a key */
+    SCOPE_STORE,  /* routes that store events */
+    SCOPE_EVENT,  /* those of them that take one */
+    SCOPE_BODY,   /* routes that take a body of whatever kind */
+    SCOPE_JSON,   /* those of them whose document is no event */
+    SCOPE_ITEM,   /* routes about one thing with a name in the path, which must be there */
+    SCOPE_KEY,    /* routes that may want a key */
+    SCOPE_LETTER, /* routes that change a dead letter */
+    SCOPE_REPLAY, /* the one of them that replays it */
 };
 
 static const struct {
@@ -46,7 +48,15 @@ static const struct {
     {PROBLEM_LOG_FULL, SCOPE_STORE},       {PROBLEM_SHUTTING_DOWN, SCOPE_STORE},
     {PROBLEM_LOG_FAILED, SCOPE_STORE},     {PROBLEM_DATABASE, SCOPE_JSON},
     {PROBLEM_CONFLICT, SCOPE_JSON},        {PROBLEM_NOT_FOUND, SCOPE_ITEM},
+    {PROBLEM_CONFLICT, SCOPE_LETTER},      {PROBLEM_OUTCOME_UNKNOWN, SCOPE_LETTER},
+    {PROBLEM_DATABASE, SCOPE_LETTER},      {PROBLEM_LETTER_REFUSED, SCOPE_REPLAY},
 };
+
+static bool
+is_of_letter(const struct route *route)
+{
+    return strncmp(route->path, "/dead-letters/", sizeof("/dead-letters/") - 1) == 0;
+}
 
 static bool
 in_scope(enum scope scope, const struct route *route)
@@ -66,6 +76,10 @@ in_scope(enum scope scope, const struct route *route)
         return strchr(route->path, '{') != NULL && route->method != METHOD_PUT;
     case SCOPE_KEY:
         return route->auth != AUTH_NONE;
+    case SCOPE_LETTER:
+        return is_of_letter(route);
+    case SCOPE_REPLAY:
+        return is_of_letter(route) && route->method == METHOD_POST;
     }
     assert_failed(__FILE__, __LINE__, "a scope of the list");
 }

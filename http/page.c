@@ -61,8 +61,9 @@ answer_outcome(struct exchange *exchange)
 
     exchange->outcome = NULL;
     if (outcome->problem != PROBLEM_NONE) {
-        exchange_problem(exchange, outcome->problem,
-                         outcome->message[0] == '\0' ? NULL : outcome->message);
+        exchange_problem_more(exchange, outcome->problem,
+                              outcome->message[0] == '\0' ? NULL : outcome->message,
+                              buffer_span(&outcome->more));
     } else if (!charge_page(exchange, &outcome->body)) {
         exchange_problem(exchange, PROBLEM_BACKPRESSURE, NULL);
     } else {
@@ -72,6 +73,7 @@ answer_outcome(struct exchange *exchange)
             outcome->status == 204 ? SPAN_LITERAL("") : buffer_span(&outcome->body), headers);
     }
     buffer_free(&outcome->body);
+    buffer_free(&outcome->more);
     free(outcome);
 }
 

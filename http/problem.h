@@ -42,6 +42,8 @@
       "the body must have no content coding, or gzip")                                             \
     X(PROBLEM_MISMATCH, 422, "idempotency_mismatch", 0, "Unprocessable Content",                   \
       "this Idempotency-Key was used before with a different body")                                \
+    X(PROBLEM_LETTER_REFUSED, 422, "event_refused", 0, "Unprocessable Content",                    \
+      "the database still refuses the event; its dead letter stays")                               \
     X(PROBLEM_RATE_LIMITED, 429, "rate_limited", 1, "Too Many Requests",                           \
       "more events than the rate limit allows")                                                    \
     X(PROBLEM_OVER_BURST, 413, "body_too_large", 0, "Content Too Large",                           \

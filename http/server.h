@@ -16,6 +16,7 @@
 #include "core/counts/counts.h"
 #include "core/journal.h"
 #include "core/query/archive.h"
+#include "core/query/dead_letters.h"
 #include "core/replicator.h"
 #include "core/slo/alerts.h"
 #include "core/slo/notifier.h"
@@ -62,8 +63,9 @@ struct server_deps {
     struct requests *requests;         /* told of every answer; NULL allowed */
     struct counts *counts;             /* NULL: no counts, 503 */
     const struct clock *clock;
-    struct tls *tls;         /* NULL: plain HTTP */
-    struct archive *archive; /* NULL: no raw events, 503, and no counts */
+    struct tls *tls;                              /* NULL: plain HTTP */
+    const struct dead_letter_store *dead_letters; /* NULL without a database */
+    struct archive *archive;                      /* NULL: no raw events, 503, and no counts */
     struct tenants *tenants; /* NULL: one tenant "default", no keys, no limit of its own */
     struct replicator *const *replicators; /* one per partition; count 0 without a database */
     uint32_t replicator_count;

@@ -111,23 +111,10 @@ failed(struct snapshot *snapshot, const char *step)
     return err;
 }
 
-/* The time limit's name and unit differ: the first comment is MySQL 8's, the second MariaDB's. */
 static enum err
 limit_time(struct snapshot *snapshot)
 {
-    const int64_t limit_us = time_limit_us(snapshot->archive);
-
-    buffer_clear(&snapshot->sql, SIZE_MAX);
-    buffer_printf(&snapshot->sql,
-                  "SET SESSION /*!80000 max_execution_time = %" PRId64 " *"
-                  "/ /*M! max_statement_time = %" PRId64 ".%06" PRId64 " *"
-                  "/",
-                  limit_us / 1000 > 0 ? limit_us / 1000 : 1, limit_us / 1000000,
-                  limit_us % 1000000);
-    if (snapshot->sql.failed) {
-        return ERR_NO_MEMORY;
-    }
-    if (mysql_session_run(&snapshot->session, buffer_span(&snapshot->sql), NULL) != 0) {
+    if (mysql_session_limit_time(&snapshot->session, time_limit_us(snapshot->archive)) != 0) {
         return failed(snapshot, "limit time");
     }
     return ERR_OK;
@@ -404,24 +391,17 @@ op_names(void *self, struct span tenant, uint32_t max, archive_name_fn *fn, void
     return err;
 }
 
-#define MICROSECONDS(column) "TIMESTAMPDIFF(MICROSECOND,'1970-01-01 00:00:00'," column ")"
-
 #define ROW_COLUMNS                                                                                \
     "node_id,seq,tenant_id,event_id,event_name,service,status,latency_ms,channel,campaign_id,"     \
-    "user_id,tags,properties,trace_id," MICROSECONDS("occurred_at") "," MICROSECONDS("created_at")
-
-static int64_t
-row_i64(MYSQL_ROW row, unsigned column)
-{
-    return row[column] == NULL ? 0 : strtoll(row[column], NULL, 10);
-}
+    "user_id,tags,properties,trace_id," MYSQL_MICROSECONDS("occurred_at") "," MYSQL_MICROSECONDS(  \
+        "created_at")
 
 static enum err
 give_row(MYSQL_RES *result, MYSQL_ROW row, archive_row_fn *fn, void *arg)
 {
     const struct span node = mysql_row_span(result, row, 0);
     struct archive_position position = {
-        .occurred_us = row_i64(row, 14),
+        .occurred_us = mysql_row_i64(row, 14),
         .seq = mysql_row_u64(row, 1),
     };
     const uint64_t status = mysql_row_u64(row, 6);
@@ -431,7 +411,7 @@ give_row(MYSQL_RES *result, MYSQL_ROW row, archive_row_fn *fn, void *arg)
         .status = status <= UINT16_MAX ? (uint16_t)status : 0,
         .latency_ms = row[7] != NULL ? strtod(row[7], NULL) : 0,
         .occurred_at_us = position.occurred_us,
-        .created_at_us = row_i64(row, 15),
+        .created_at_us = mysql_row_i64(row, 15),
         .tenant = mysql_row_span(result, row, 2),
         .id = mysql_row_span(result, row, 3),
         .name = mysql_row_span(result, row, 4),
@@ -492,7 +472,7 @@ append_group_time(struct buffer *sql, const struct archive_filter *filter)
     if (filter->bucket_us == ARCHIVE_NO_TIME) {
         buffer_append_i64(sql, filter->from_us);
     } else if (filter->bucket_us == 0) {
-        buffer_append_text(sql, MICROSECONDS("occurred_at"));
+        buffer_append_text(sql, MYSQL_MICROSECONDS("occurred_at"));
     } else {
         buffer_printf(sql,
                       "TIMESTAMPDIFF(MICROSECOND,'0001-01-01 00:00:00',occurred_at) "
@@ -503,6 +483,72 @@ append_group_time(struct buffer *sql, const struct archive_filter *filter)
 }
 
 _Static_assert(TIMESTAMP_MIN_US % ARCHIVE_DAY_US == 0, "buckets of year 1 and of 1970 coincide");
+
+/* The same in C, for events that are no rows. */
+static int64_t
+group_time(const struct archive_filter *filter, int64_t occurred_us)
+{
+    if (filter->bucket_us == ARCHIVE_NO_TIME) {
+        return filter->from_us;
+    }
+    if (filter->bucket_us == 0) {
+        return occurred_us;
+    }
+    return occurred_us - (occurred_us - TIMESTAMP_MIN_US) % filter->bucket_us;
+}
+
+static bool
+is_wanted(struct span wanted, struct span value)
+{
+    return wanted.data == NULL || (value.data != NULL && span_equal(wanted, value));
+}
+
+/* Gives the event of a dead letter, if it matches. One that cannot be read is in no sum. */
+static enum err
+give_letter(const struct archive_filter *filter, struct span record, archive_user_fn *fn, void *arg)
+{
+    struct event event;
+    int64_t occurred_us;
+
+    if (event_decode(record, &event) != ERR_OK) {
+        return ERR_OK;
+    }
+    occurred_us = clamp_datetime(event.occurred_at_us);
+    if (occurred_us < filter->from_us || occurred_us >= filter->to_us ||
+        !is_wanted(filter->tenant, event.tenant) || !is_wanted(filter->event_name, event.name) ||
+        !is_wanted(filter->service, event.service) || !is_wanted(filter->channel, event.channel) ||
+        !is_wanted(filter->campaign_id, event.campaign_id) ||
+        !is_wanted(filter->user_id, event.user_id)) {
+        return ERR_OK;
+    }
+    return fn(arg, group_time(filter, occurred_us), 1, event.user_id, event.channel,
+              event.campaign_id);
+}
+
+/* Events that were acked and are no rows: they count like those that are. */
+static enum err
+give_letters(struct snapshot *snapshot, const struct archive_filter *filter, archive_user_fn *fn,
+             void *arg)
+{
+    struct buffer *sql = &snapshot->sql;
+    MYSQL_RES *result;
+    MYSQL_ROW row;
+    enum err err;
+
+    buffer_clear(sql, SIZE_MAX);
+    buffer_append_text(
+        sql, "SELECT record FROM dead_letters WHERE (replayed_at IS NULL OR duplicate = 1)");
+    append_equal(snapshot, "tenant_id", filter->tenant);
+    append_equal(snapshot, "event_name", filter->event_name);
+    err = stream(snapshot, "read dead letters", &result);
+    if (err != ERR_OK) {
+        return err;
+    }
+    while (err == ERR_OK && (row = mysql_fetch_row(result)) != NULL) {
+        err = give_letter(filter, mysql_row_span(result, row, 0), fn, arg);
+    }
+    return end_stream(snapshot, "read dead letters", result, err);
+}
 
 static enum err
 op_users(void *self, const struct archive_filter *filter, archive_user_fn *fn, void *arg)
@@ -529,10 +575,11 @@ op_users(void *self, const struct archive_filter *filter, archive_user_fn *fn, v
         return err;
     }
     while (err == ERR_OK && (row = mysql_fetch_row(result)) != NULL) {
-        err = fn(arg, row_i64(row, 0), mysql_row_u64(row, 1), mysql_row_span(result, row, 2),
+        err = fn(arg, mysql_row_i64(row, 0), mysql_row_u64(row, 1), mysql_row_span(result, row, 2),
                  mysql_row_span(result, row, 3), mysql_row_span(result, row, 4));
     }
-    return end_stream(snapshot, "read users", result, err);
+    err = end_stream(snapshot, "read users", result, err);
+    return err == ERR_OK ? give_letters(snapshot, filter, fn, arg) : err;
 }
 
 static void

@@ -14,6 +14,9 @@ enum {
 /* The stripe of a seq, in numbers that neither 0 nor the largest one can bring out of range. */
 #define SQL_STRIPE "((seq - (seq > 0)) DIV %d)"
 
+/* The letter's event is a row by now. */
+#define SQL_IS_ROW "(replayed_at IS NOT NULL AND duplicate = 0)"
+
 struct audit_reader {
     struct mysql_session session;
     struct buffer node; /* "0x<node id>" and a NUL */
@@ -69,9 +72,10 @@ count_range(struct audit_reader *reader, const struct count_target *target, uint
     unsigned number;
 
     snprintf(sql, sizeof sql,
-             "SELECT " SQL_STRIPE " %% %" PRIu32 " AS p, COUNT(*), MAX(seq) FROM %s "
+             "SELECT " SQL_STRIPE " %% %" PRIu32 " AS p, COUNT(*), MAX(seq), %s FROM %s "
              "WHERE node_id = %s AND seq BETWEEN %" PRIu64 " AND %" PRIu64 " GROUP BY p",
-             JOURNAL_STRIPE, reader->partitions, target->table, reader->node.data, first, last);
+             JOURNAL_STRIPE, reader->partitions, target->dead ? "SUM(" SQL_IS_ROW ")" : "0",
+             target->table, reader->node.data, first, last);
     number = mysql_session_run_text(&reader->session, sql, &result);
     if (number != 0) {
         return number;
@@ -86,6 +90,7 @@ count_range(struct audit_reader *reader, const struct count_target *target, uint
         held = &target->audit->held[partition];
         *(target->dead ? &held->dead_letters : &held->rows) += count;
         *(target->dead ? &target->audit->dead_letters : &target->audit->rows) += count;
+        held->replayed += mysql_row_u64(row, 3);
         held->last_seq = highest > held->last_seq ? highest : held->last_seq;
     }
     mysql_free_result(result);
@@ -209,7 +214,7 @@ find_in_stripe(struct audit_reader *reader, struct absent *absent, uint64_t firs
     snprintf(sql, sizeof sql,
              "SELECT seq FROM events WHERE node_id = %s AND seq BETWEEN %" PRIu64 " AND %" PRIu64
              " UNION ALL SELECT seq FROM dead_letters WHERE node_id = %s AND seq BETWEEN %" PRIu64
-             " AND %" PRIu64 " ORDER BY seq",
+             " AND %" PRIu64 " AND NOT " SQL_IS_ROW " ORDER BY seq",
              reader->node.data, first, last, reader->node.data, first, last);
     number = mysql_session_run_text(&reader->session, sql, &result);
     if (number != 0) {

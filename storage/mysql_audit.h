@@ -1,8 +1,9 @@
 /*
  * mysql_audit.h - the database's side of the conservation audit (P9), read in one snapshot.
  *
- * For a node whose partitions are applied up to last_seq: rows = sum of stored, dead_letters = sum
- * of dead, and for each partition stored + dead + duplicates = journal_partition_count(last_seq,
+ * For a node whose partitions are applied up to last_seq: rows = sum of stored and of what was
+ * replayed since, dead_letters = sum of dead, and for each partition stored + dead + duplicates =
+ * journal_partition_count(last_seq,
  * ..). Rows and dead letters beyond their partition's offset must not exist. Any thread.
  *
  * Nothing is created or changed.
@@ -28,6 +29,7 @@ struct mysql_audit_partition {
 struct mysql_audit_held {
     uint64_t rows;         /* of events */
     uint64_t dead_letters; /* replayed and discarded ones included */
+    uint64_t replayed;     /* of them: those that became rows by it */
     uint64_t last_seq;     /* the highest of either, 0 none */
 };
 

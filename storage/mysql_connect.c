@@ -430,6 +430,33 @@ mysql_session_number(struct mysql_session *session, const char *sql, uint64_t mi
 }
 
 void
+mysql_session_reason(struct mysql_session *session, char *out, size_t size)
+{
+    const char *text = mysql_error(session->mysql);
+    size_t len = 0;
+
+    for (; len < size - 1 && text[len] != '\0'; len++) {
+        out[len] = text[len] >= ' ' && text[len] <= '~' ? text[len] : '?';
+    }
+    out[len] = '\0';
+}
+
+/* The time limit's name and unit differ: the first comment is MySQL 8's, the second MariaDB's. */
+unsigned
+mysql_session_limit_time(struct mysql_session *session, int64_t limit_us)
+{
+    char sql[160];
+
+    (void)snprintf(sql, sizeof(sql),
+                   "SET SESSION /*!80000 max_execution_time = %" PRId64 " *"
+                   "/ /*M! max_statement_time = %" PRId64 ".%06" PRId64 " *"
+                   "/",
+                   limit_us / 1000 > 0 ? limit_us / 1000 : 1, limit_us / 1000000,
+                   limit_us % 1000000);
+    return mysql_session_run_text(session, sql, NULL);
+}
+
+void
 mysql_session_log_error(struct mysql_session *session, const char *event, const char *step,
                         bool with_text)
 {
@@ -576,4 +603,10 @@ uint64_t
 mysql_row_u64(MYSQL_ROW row, unsigned column)
 {
     return row[column] == NULL ? 0 : strtoull(row[column], NULL, 10);
+}
+
+int64_t
+mysql_row_i64(MYSQL_ROW row, unsigned column)
+{
+    return row[column] == NULL ? 0 : strtoll(row[column], NULL, 10);
 }

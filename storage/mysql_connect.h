@@ -90,6 +90,18 @@ MUST_CHECK unsigned mysql_session_number(struct mysql_session *session, const ch
 void mysql_session_log_error(struct mysql_session *session, const char *event, const char *step,
                              bool with_text);
 
+/*
+ * Writes the text of the last error, cut to SIZE - 1 bytes. It may quote a value cut anywhere: as
+ * printable ASCII it fits every table and every log.
+ */
+void mysql_session_reason(struct mysql_session *session, char *out, size_t size);
+
+/*
+ * No statement of the session may run longer than LIMIT_US, on MySQL no SELECT. Returns 0 or the
+ * error number.
+ */
+MUST_CHECK unsigned mysql_session_limit_time(struct mysql_session *session, int64_t limit_us);
+
 /* ---- SQL text ---- */
 
 /* Appends the digits alone; and 0x.., or '' when empty: binary data. */
@@ -105,6 +117,9 @@ void mysql_append_field(struct buffer *line, struct span text);
 /* Appends YYYY-MM-DD HH:MM:SS.ffffff of microseconds since 1970 UTC; must be in the range below. */
 void mysql_append_datetime(struct buffer *sql, int64_t us);
 
+/* A DATETIME column as microseconds since 1970 UTC; read with mysql_row_i64(). */
+#define MYSQL_MICROSECONDS(column) "TIMESTAMPDIFF(MICROSECOND,'1970-01-01 00:00:00'," column ")"
+
 /* What a DATETIME can hold: 0001-01-01 00:00:00 to 9999-12-31 23:59:59.999999. */
 #define MYSQL_DATETIME_MIN_US INT64_C(-62135596800000000)
 #define MYSQL_DATETIME_MAX_US INT64_C(253402300799999999)
@@ -112,7 +127,8 @@ void mysql_append_datetime(struct buffer *sql, int64_t us);
 /* The bytes of a column of the current row; absent for NULL. */
 struct span mysql_row_span(MYSQL_RES *result, MYSQL_ROW row, unsigned column);
 
-/* An unsigned integer column; 0 for NULL. */
+/* An unsigned, or any, integer column; 0 for NULL. */
 uint64_t mysql_row_u64(MYSQL_ROW row, unsigned column);
+int64_t mysql_row_i64(MYSQL_ROW row, unsigned column);
 
 #endif

@@ -249,14 +249,16 @@ mysql_rows_append_dead_letter(struct buffer *sql, struct buffer *json,
 {
     buffer_clear(json, SIZE_MAX);
     mysql_rows_append_json(json, node_id, item);
-    buffer_append_text(sql, "INSERT INTO dead_letters (node_id,seq,tenant_id,event_id,reason,"
-                            "error_code,payload,record,created_at) VALUES (");
+    buffer_append_text(sql, "INSERT INTO dead_letters (node_id,seq,tenant_id,event_id,event_name,"
+                            "reason,error_code,payload,record,created_at) VALUES (");
     buffer_append_span(sql, identity);
     buffer_append_u64(sql, item->seq);
     buffer_append_char(sql, ',');
     mysql_append_string(sql, session, item->event.tenant);
     buffer_append_char(sql, ',');
     mysql_append_string(sql, session, item->event.id);
+    buffer_append_char(sql, ',');
+    mysql_append_string(sql, session, item->event.name);
     buffer_append_char(sql, ',');
     mysql_append_string(sql, session, span_of(item->reject_reason));
     buffer_printf(sql, ",%d,", item->reject_code);

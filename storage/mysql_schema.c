@@ -191,6 +191,17 @@ static const char *const MIGRATION_2[] = {
     "PRIMARY KEY (node_id, partition_id)" TABLE_OPTIONS,
 };
 
+static const char *const MIGRATION_3[] = {
+    "ALTER TABLE dead_letters "
+    "ADD COLUMN event_name " NAME " NULL,"
+    /* Replayed, and found to repeat an older row: it has no row of its own. */
+    "ADD COLUMN duplicate TINYINT(1) NOT NULL DEFAULT 0,"
+    "ADD KEY state (replayed_at, discarded_at)",
+
+    "UPDATE dead_letters SET event_name = JSON_UNQUOTE(JSON_EXTRACT(payload, '$.event_name')) "
+    "WHERE event_name IS NULL AND JSON_VALID(payload)",
+};
+
 struct migration {
     const char *name;
     const char *const *statements;
@@ -201,6 +212,7 @@ struct migration {
 static const struct migration MIGRATIONS[] = {
     {"first tables", MIGRATION_1, ARRAY_LEN(MIGRATION_1)},
     {"slo definitions", MIGRATION_2, ARRAY_LEN(MIGRATION_2)},
+    {"dead letters", MIGRATION_3, ARRAY_LEN(MIGRATION_3)},
 };
 
 /* Tables whose absence means that the steps have to run again, whatever the version says. */

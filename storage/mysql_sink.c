@@ -428,16 +428,9 @@ too_long(struct mysql_sink *sink, const struct batch *batch, size_t bytes)
 static enum sink_result
 rejected(struct mysql_sink *sink, unsigned number, struct sink_reject *reject)
 {
-    const char *text = mysql_error(sink->session.mysql);
-    size_t len = 0;
-
     mysql_session_log_error(&sink->session, "mysql.rejected", "insert events", false);
     reject->code = (int)number;
-    for (; len < sizeof reject->reason - 1 && text[len] != '\0'; len++) {
-        /* The text may quote a value cut anywhere; as ASCII it fits every table and every log. */
-        reject->reason[len] = text[len] >= ' ' && text[len] <= '~' ? text[len] : '?';
-    }
-    reject->reason[len] = '\0';
+    mysql_session_reason(&sink->session, reject->reason, sizeof reject->reason);
     return SINK_REJECTED;
 }
 

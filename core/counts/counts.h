@@ -9,7 +9,7 @@
  * two (P4). The history follows the log, not the sink: the tail stays short while the sink is away,
  * and a restart has only the events after that number to read again.
  *
- * An event the sink turns out to hold already, or refuses, leaves the counts in the same commit
+ * An event the sink turns out to hold already leaves the counts in the same commit
  * that notes the sink's progress: batch_fold() puts a removal into what advance() commits. The
  * total is right from that commit on; the user of a removed event leaves a moment later, when the
  * engine's thread has gone over the history.

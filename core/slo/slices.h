@@ -4,8 +4,8 @@
  * The store holds the sum of two things and does not care which event is where: what the log's
  * history of slices already covers, and each durable record after it. An event enters once, before
  * its ack, when its group is durable; a record that moves from the log to MySQL changes nothing
- * here. Only an event that MySQL turned out to know already, or refused, is taken out again. So a
- * figure never counts an event twice or late.
+ * here, and neither does becoming a dead letter. Only an event that MySQL turned out to know
+ * already is taken out again. So a figure never counts an event twice or late.
  *
  * Beside them stand the slices other nodes have written to the same database, replaced source by
  * source as they are re-read; sums cover both.

@@ -286,8 +286,8 @@ class SloStatus(runner.Drill):
             server.start()
         self.finish(db, server, hammer)
 
-    def test_dead_letters_leave_the_figures(self):
-        """What MySQL refuses is not a row, so it is taken out again; the rest stays."""
+    def test_dead_letters_stay_in_the_figures(self):
+        """What MySQL refuses was acked all the same (P4): it counts, before and after a restart."""
         db = self.database()
         server = self.server(db, DB_RETRY_BACKOFF_MAX_MS=200)
         with server.client() as client:

@@ -536,7 +536,7 @@ add_rows(const struct fake_store *store, const struct part *part, struct fake_hi
         enum err err = event_decode(buffer_span(&part->kept[i].body), &event);
 
         ASSERT(err == ERR_OK);
-        if (part->kept[i].kind == FAKE_ROW && event_is_measured(&event)) {
+        if (part->kept[i].kind != FAKE_DUPLICATE && event_is_measured(&event)) {
             fake_history_add_event(out, &event, store->rules);
         }
     }

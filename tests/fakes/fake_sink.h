@@ -83,7 +83,8 @@ int fake_store_reject(struct fake_store *store, uint32_t partition, uint64_t seq
 uint64_t fake_store_offset(struct fake_store *store, uint32_t partition);
 uint64_t fake_store_count(struct fake_store *store, enum fake_kind kind); /* all partitions */
 
-/* What apply() folded into the database's slices, and the same worked out from the rows. */
+/* What apply() folded into the database's slices, and the same worked out from the rows and dead
+ * letters. */
 void fake_store_folded(struct fake_store *store, struct fake_history *out);
 void fake_store_summed(struct fake_store *store, struct fake_history *out);
 

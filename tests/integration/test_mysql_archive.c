@@ -335,6 +335,49 @@ users_are_summed_by_their_bytes_and_by_time(void **state)
     store.ops->close(store.self);
 }
 
+/* An acked event without a row counts by user as it does in sum, until it has a row. */
+static void
+users_of_dead_letters_count_once(void **state)
+{
+    struct fixture *f = *state;
+    struct archive_store store = new_store(f);
+    struct batch batch = make_batch(0, 2);
+    struct batch_event *dead = &batch.events[1];
+    struct archive_filter filter = all_rows(true).filter;
+    struct buffer body = BUFFER_EMPTY;
+    static const struct {
+        const char *sql;
+        uint64_t total;
+    } steps[] = {
+        {"DO 0", 2},
+        {"UPDATE dead_letters SET discarded_at = NOW()", 2},
+        {"UPDATE dead_letters SET replayed_at = NOW(), duplicate = 1", 2},
+        {"UPDATE dead_letters SET duplicate = 0", 1}, /* its row, which is not made here, does */
+    };
+
+    dead->event.occurred_at_us = -1;
+    dead->event.user_id = SPAN_LITERAL("u");
+    event_encode(&dead->event, &body);
+    dead->body = buffer_span(&body);
+    dead->outcome = OUTCOME_DEAD;
+    apply_and_free(f, batch);
+    buffer_free(&body);
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        struct groups groups = {.first_us = INT64_MAX};
+        uint64_t after[2];
+        void *snapshot;
+
+        test_db_do(f->admin, "%s", steps[i].sql);
+        snapshot = begin(f, &store, after);
+        filter.bucket_us = MINUTE_US;
+        assert_int_equal(store.ops->users(snapshot, &filter, see_group, &groups), ERR_OK);
+        assert_int_equal(groups.total, steps[i].total);
+        assert_true(steps[i].total == 1 || groups.first_us == -MINUTE_US);
+        store.ops->end(snapshot);
+    }
+    store.ops->close(store.self);
+}
+
 static void
 a_readers_error_ends_a_walk_and_leaves_the_session_usable(void **state)
 {
@@ -511,6 +554,7 @@ main(void)
         TEST(ranges_cut_the_order_exactly),
         TEST(names_are_found_one_by_one_and_trailing_spaces_count),
         TEST(users_are_summed_by_their_bytes_and_by_time),
+        TEST(users_of_dead_letters_count_once),
         TEST(a_readers_error_ends_a_walk_and_leaves_the_session_usable),
         TEST(a_database_without_tables_is_an_empty_one),
         TEST(a_killed_session_is_said_and_replaced),

@@ -1,6 +1,6 @@
 """A TCP relay between the server and MySQL that breaks connections at chosen moments.
 
-It looks for COMMIT in what the client sends and asks decide() what becomes of it:
+It looks for the statement COMMIT in what the client sends and asks decide() what becomes of it:
   "pass"       nothing happens
   "no_answer"  MySQL gets and carries out the COMMIT, the client never hears of it
   "no_request" MySQL never gets it
@@ -63,7 +63,7 @@ class Proxy:
                 data = pair["client"].recv(262144)
                 if not data:
                     break
-                if b"COMMIT" in data[-64:].upper():
+                if data.endswith(b"\x03COMMIT"):
                     what = self.decide()
                     self.counts[what] += 1
                     if what == "no_request":

@@ -1,0 +1,191 @@
+#include "core/query/dead_letters.h"
+
+#include "core/base/json.h"
+#include "core/base/timestamp.h"
+#include "core/base/uuid.h"
+
+enum {
+    PAGE_BYTES_MAX = 4 << 20, /* a page ends with the letter that reaches it */
+};
+
+static const char *const STATE_NAMES[LETTER_STATES + 1] = {
+    [LETTER_PENDING] = "pending",
+    [LETTER_REPLAYED] = "replayed",
+    [LETTER_DISCARDED] = "discarded",
+    [LETTER_STATES] = "all",
+};
+
+const char *
+dead_letter_state_name(enum dead_letter_state state)
+{
+    ASSERT(state < LETTER_STATES);
+    return STATE_NAMES[state];
+}
+
+enum dead_letter_state
+dead_letter_state_of(const struct dead_letter *letter)
+{
+    if (letter->replayed_us != 0) {
+        return LETTER_REPLAYED;
+    }
+    return letter->discarded_us != 0 ? LETTER_DISCARDED : LETTER_PENDING;
+}
+
+enum err
+dead_letter_state_parse(struct span text, enum dead_letter_state *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(STATE_NAMES); i++) {
+        if (span_is(text, STATE_NAMES[i])) {
+            *out = (enum dead_letter_state)i;
+            return ERR_OK;
+        }
+    }
+    return ERR_INVALID;
+}
+
+enum err
+dead_letter_id_parse(struct span text, uint64_t *out)
+{
+    uint64_t id = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        const uint64_t digit = (uint64_t)(unsigned char)text.data[i] - '0';
+
+        if (digit > 9 || id > (UINT64_MAX - digit) / 10) {
+            return ERR_INVALID;
+        }
+        id = id * 10 + digit;
+    }
+    if (id == 0) {
+        return ERR_INVALID;
+    }
+    *out = id;
+    return ERR_OK;
+}
+
+/* ---- one letter ---- */
+
+static void
+write_text(struct buffer *out, const char *name, struct span value)
+{
+    buffer_printf(out, ",\"%s\":", name);
+    if (value.data == NULL) {
+        buffer_append_text(out, "null");
+    } else {
+        buffer_append_json_string(out, value);
+    }
+}
+
+static void
+write_time(struct buffer *out, const char *name, int64_t us)
+{
+    char text[TIMESTAMP_TEXT_SIZE];
+
+    if (us == 0 || us < TIMESTAMP_MIN_US || us > TIMESTAMP_MAX_US) {
+        buffer_printf(out, ",\"%s\":null", name);
+        return;
+    }
+    (void)timestamp_format(us, text);
+    buffer_printf(out, ",\"%s\":\"%s\"", name, text);
+}
+
+/* As the JSON it is, its line ends (which stand between tokens only) as spaces. */
+static void
+write_payload(struct buffer *out, struct span payload)
+{
+    const size_t at = out->len;
+    struct json_text text;
+    struct json_error error;
+
+    if (payload.data == NULL || json_scan(payload, JSON_DEPTH_LIMIT, &text, &error) != ERR_OK) {
+        buffer_append_json_string(out, payload); /* somebody has changed it by hand */
+        return;
+    }
+    buffer_append_span(out, text.value.raw);
+    for (size_t i = at; i < out->len; i++) {
+        if (out->data[i] == '\n' || out->data[i] == '\r') {
+            out->data[i] = ' ';
+        }
+    }
+}
+
+void
+dead_letter_write(struct buffer *out, const struct dead_letter *letter)
+{
+    char node[UUID_TEXT_SIZE];
+
+    uuid_text(letter->node_id, node);
+    buffer_append_text(out, "{\"id\":");
+    buffer_append_u64(out, letter->id);
+    buffer_printf(out, ",\"state\":\"%s\",\"duplicate\":%s,\"node_id\":\"%s\",\"seq\":",
+                  dead_letter_state_name(dead_letter_state_of(letter)),
+                  letter->duplicate ? "true" : "false", node);
+    buffer_append_u64(out, letter->seq);
+    write_text(out, "tenant_id", letter->tenant);
+    write_text(out, "event_id", letter->event_id);
+    write_text(out, "event_name", letter->event_name);
+    write_text(out, "reason", letter->reason);
+    buffer_append_text(out, ",\"error_code\":");
+    buffer_append_u64(out, letter->error_code);
+    write_time(out, "created_at", letter->created_us);
+    write_time(out, "replayed_at", letter->replayed_us);
+    write_time(out, "discarded_at", letter->discarded_us);
+    buffer_append_text(out, ",\"payload\":");
+    write_payload(out, letter->payload);
+    buffer_append_char(out, '}');
+}
+
+/* ---- a page ---- */
+
+struct page {
+    struct buffer *out;
+    size_t start;
+    uint32_t limit;
+    uint32_t count;
+    uint64_t last_id;
+    bool more;
+};
+
+static enum err
+add_to_page(void *arg, const struct dead_letter *letter)
+{
+    struct page *page = arg;
+
+    if (page->count == page->limit || page->out->len - page->start >= PAGE_BYTES_MAX) {
+        page->more = true;
+        return ERR_CLOSED;
+    }
+    if (page->count > 0) {
+        buffer_append_char(page->out, ',');
+    }
+    dead_letter_write(page->out, letter);
+    page->count++;
+    page->last_id = letter->id;
+    return page->out->failed ? ERR_NO_MEMORY : ERR_OK;
+}
+
+enum err
+dead_letters_page(const struct dead_letter_store *store, const struct dead_letter_request *request,
+                  struct buffer *out)
+{
+    struct page page = {.out = out, .start = out->len, .limit = request->limit};
+    struct dead_letter_request ask = *request;
+    enum err err;
+
+    ask.limit++; /* the one too many tells that there are more */
+    buffer_append_text(out, "{\"dead_letters\":[");
+    err = store->ops->list(store->self, &ask, add_to_page, &page);
+    if (err != ERR_OK && !page.more) {
+        return err;
+    }
+    buffer_append_text(out, "],\"next_cursor\":");
+    if (page.more) {
+        buffer_append_char(out, '"');
+        buffer_append_u64(out, page.last_id);
+        buffer_append_char(out, '"');
+    } else {
+        buffer_append_text(out, "null");
+    }
+    buffer_append_text(out, "}\n");
+    return out->failed ? ERR_NO_MEMORY : ERR_OK;
+}
