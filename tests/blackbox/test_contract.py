@@ -573,6 +573,13 @@ SLOS = [
         {"decision": "freeze", "service": "failing", "reason": re.compile("Freeze: .*")}),
     Row("slo: an alert that fires", "GET /slo/alerts?service=failing&state=firing&severity=page", 200,
         {"firing": 1, "alerts": [{"service": "failing"}]}),
+    Row("dead letters without a database", "GET /dead-letters", 200, {"dead_letters": [], "next_cursor": None}),
+    *(Row("dead letters: bad " + name, "GET /dead-letters?%s=%s" % (name, value), 400, no(re.compile(name + " .*")))
+        for name, value in (("limit", "0"), ("limit", "1001"), ("cursor", "-1"), ("state", "lost"), ("order", "up"),
+                            ("error_code", "x"), ("tenant", "%zz"), ("tenant", "a&tenant=b"))),
+    *(Row("dead letters: no %s to %s" % (name, verb), ask % name, 404, no("there is no such dead letter", "not_found"))
+        for name in ("7", "none", "99999999999999999999")
+        for verb, ask in (("replay", "POST /dead-letters/%s/replay"), ("discard", "DELETE /dead-letters/%s"))),
     Row("slo: windows", "GET /slo/windows?service=billing-api", 200,
         {"service": "billing-api", "source": "memory", "windows": list}),
     Row("slo: windows of a range",
