@@ -149,10 +149,15 @@ class Browser:
         return self._call("POST", "/element", {"using": "css selector", "value": selector})[_ELEMENT]
 
     def click(self, selector):
-        self._call("POST", "/element/%s/click" % self.find(selector), {})
+        self._call("POST", "/element/%s/click" % self._reachable(selector), {})
 
     def type(self, selector, text):
-        self._call("POST", "/element/%s/value" % self.find(selector), {"text": text})
+        self._call("POST", "/element/%s/value" % self._reachable(selector), {"text": text})
+
+    def _reachable(self, selector):
+        """The element, once it is in sight: a page shows some only after it has heard from the server."""
+        self.wait(selector + " can be seen", "return document.querySelector(arguments[0])?.checkVisibility()", selector)
+        return self.find(selector)
 
     def press(self, key):
         """One key, wherever the focus is."""
