@@ -2,8 +2,10 @@
 
 import json
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -15,9 +17,25 @@ _REPORT = re.compile(
     r"|\.[ch]:\d+: .*(assert|ASSERT)|[Aa]ssertion"
 )
 
+
+def lasting_port():
+    """A free port that no outgoing connection can have while its server restarts: below those the kernel hands out."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        first = int(file.read().split()[0])
+    for _ in range(1000):
+        port = random.SystemRandom().randrange(10000, max(first, 10100))
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+    raise AssertionError("no free port below %d" % first)
+
+
 class Server:
     def __init__(self, env, prefix):
-        self.env = {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": "0", "LOG_LEVEL": "INFO"}
+        self.env = {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": str(lasting_port()), "LOG_LEVEL": "INFO"}
         self.env.update({name: str(value) for name, value in env.items()})
         self.wal_dir = self.env["WAL_DIR"]
         self.prefix = prefix
