@@ -165,15 +165,14 @@ batch_push(struct batch *batch, const struct frame *frame)
 }
 
 /*
- * The seq up to which LMDB's next snapshot holds everything a read may give. Waits for what is
- * staged only when that would make the batch larger.
+ * The seq, DURABLE at most, up to which LMDB's next snapshot holds everything a read may give.
+ * Waits for what is staged only when that would make the batch larger.
  */
 static uint64_t
 readable_seq(struct wal *wal, uint32_t partition, uint64_t after_seq,
-             const struct batch_limits *limits)
+             const struct batch_limits *limits, uint64_t durable)
 {
     const uint32_t partitions = wal->state.partitions;
-    const uint64_t durable = atomic_load_explicit(&wal->durable_seq, memory_order_acquire);
     const uint64_t wanted = limits->to_seq < durable ? limits->to_seq : durable;
     uint64_t logged = atomic_load_explicit(&wal->logged_seq, memory_order_acquire);
 
@@ -190,12 +189,12 @@ readable_seq(struct wal *wal, uint32_t partition, uint64_t after_seq,
     return logged < durable ? logged : durable;
 }
 
-/* DURABLE was read before the walk's snapshot was taken, so the snapshot holds it. */
+/* Everything up to READABLE is in the walk's snapshot. */
 static enum err
-collect(struct walk *walk, uint64_t durable, const struct batch_limits *limits, struct batch *out)
+collect(struct walk *walk, uint64_t readable, const struct batch_limits *limits, struct batch *out)
 {
     const uint32_t partitions = walk->wal->state.partitions;
-    const uint64_t to_seq = limits->to_seq < durable ? limits->to_seq : durable;
+    const uint64_t to_seq = limits->to_seq < readable ? limits->to_seq : readable;
     uint64_t wanted = next_seq_of_partition(out->after_seq, out->partition, partitions);
     bool seek = true;
 
@@ -255,14 +254,16 @@ wal_read(void *self, uint32_t partition, uint64_t after_seq, const struct batch_
     struct open_read read;
     struct walk walk = {.wal = wal};
     uint64_t durable;
+    uint64_t readable;
+    uint64_t wanted;
     enum err err;
 
     ASSERT(partition < wal->state.partitions);
-    /* Before the snapshot: one taken first could lack records that are durable by now. */
-    durable = readable_seq(wal, partition, after_seq, limits);
-    if (next_seq_of_partition(after_seq, partition, wal->state.partitions) > durable &&
-        next_seq_of_partition(after_seq, partition, wal->state.partitions) <=
-            atomic_load(&wal->durable_seq)) {
+    /* Once, and before the snapshot: one taken first could lack records that are durable by now. */
+    durable = atomic_load_explicit(&wal->durable_seq, memory_order_acquire);
+    readable = readable_seq(wal, partition, after_seq, limits, durable);
+    wanted = next_seq_of_partition(after_seq, partition, wal->state.partitions);
+    if (wanted > readable && wanted <= durable) {
         return ERR_AGAIN;
     }
     batch_clear(out);
@@ -277,7 +278,7 @@ wal_read(void *self, uint32_t partition, uint64_t after_seq, const struct batch_
         read_end(wal, &read);
         return ERR_IO;
     }
-    err = collect(&walk, durable, limits, out);
+    err = collect(&walk, readable, limits, out);
     mdb_cursor_close(walk.cursor);
     read_end(wal, &read);
     /* What came before a damaged record is good: the next read starts at the damage and says so. */

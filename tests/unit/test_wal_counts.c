@@ -346,7 +346,7 @@ drain_with_repeats(struct fixture *f, uint32_t partition, uint64_t every, size_t
         enum err err = journal->ops->read(journal->self, partition, after, &limits, &batch);
         uint64_t found = 0;
 
-        if (err == ERR_NOT_FOUND) {
+        if (err == ERR_NOT_FOUND || err == ERR_AGAIN) {
             break;
         }
         ASSERT(err == ERR_OK);
