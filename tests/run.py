@@ -133,6 +133,20 @@ def read_cmocka(output, outcome):
     return found
 
 
+def without_passed(output):
+    """The lines of OUTPUT, but for what cmocka says of tests that passed."""
+    kept = []
+    begin = None
+    for line in output.splitlines():
+        if re.search(r"\[ RUN      \] ", line):
+            begin = len(kept)
+        kept.append(line)
+        if begin is not None and re.search(r"\[       OK \] ", line):
+            del kept[begin:]
+            begin = None
+    return kept
+
+
 def read_counts(output, outcome):
     """Counts a program that ends with a closing line of ours. Returns whether it did."""
     lines = output.strip().splitlines()
@@ -265,10 +279,10 @@ class Runner:
         for reason in outcome.skips:
             say(f"         skipped: {reason}")
         if outcome.failed:
-            for line in output.splitlines()[-120:]:
-                say(f"         | {line}")
             for reason in outcome.reasons:
                 say(f"         failed: {reason}")
+            for line in without_passed(output)[-120:]:
+                say(f"         | {line}")
             say(f"         whole output: {os.path.relpath(log, ROOT)}")
 
     def failed(self, config, name, reason):
