@@ -10,7 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/look.h"
-#include "core/base/timestamp.h"
+#include "core/base/json_member.h"
 
 enum cat_flag {
     FLAG_FROM,
@@ -53,45 +53,21 @@ check_range(struct look *look, void *arg, struct buffer *problem)
     return err;
 }
 
+/* What an event does not have is left out: what is printed can be sent again. */
 static void
 append_text(struct buffer *line, const char *name, struct span value)
 {
     if (value.data != NULL) {
-        buffer_printf(line, ",\"%s\":", name);
-        buffer_append_json_string(line, value);
+        json_member_text(line, name, value);
     }
 }
 
-/* In valid JSON a bare line end can only stand between tokens. */
 static void
 append_raw(struct buffer *line, const char *name, struct span value)
 {
-    size_t start;
-
-    if (value.data == NULL) {
-        return;
+    if (value.data != NULL) {
+        json_member_raw(line, name, value);
     }
-    buffer_printf(line, ",\"%s\":", name);
-    start = line->len;
-    buffer_append_span(line, value);
-    for (size_t i = start; i < line->len; i++) {
-        if (line->data[i] == '\n' || line->data[i] == '\r') {
-            line->data[i] = ' ';
-        }
-    }
-}
-
-static void
-append_time(struct buffer *line, const char *name, int64_t us)
-{
-    char text[TIMESTAMP_TEXT_SIZE];
-
-    if (us < TIMESTAMP_MIN_US || us > TIMESTAMP_MAX_US) {
-        buffer_printf(line, ",\"%s\":null", name);
-        return;
-    }
-    timestamp_format(us, text);
-    buffer_printf(line, ",\"%s\":\"%s\"", name, text);
 }
 
 static void
@@ -103,7 +79,7 @@ append_event(struct buffer *line, uint64_t seq, const struct event *event)
     if (event->shape == EVENT_CHANNEL) {
         buffer_printf(line, ",\"timestamp\":%" PRId64, event->occurred_at_us / 1000000);
     } else {
-        append_time(line, "timestamp", event->occurred_at_us);
+        json_member_time(line, "timestamp", event->occurred_at_us);
     }
     append_text(line, "service", event->service);
     if (event->has_status) {
@@ -120,7 +96,7 @@ append_event(struct buffer *line, uint64_t seq, const struct event *event)
     append_raw(line, "properties", event->properties);
     append_text(line, "trace_id", event->trace_id);
     append_text(line, "tenant", event->tenant);
-    append_time(line, "created_at", event->created_at_us);
+    json_member_time(line, "created_at", event->created_at_us);
     buffer_append_text(line, "}\n");
 }
 

@@ -1,5 +1,6 @@
 #include "cli/webhook_body.h"
 
+#include "core/base/json_member.h"
 #include "core/base/timestamp.h"
 #include "core/slo/objective.h"
 
@@ -16,14 +17,6 @@ append_time(struct buffer *out, int64_t us)
     buffer_append_char(out, '"');
 }
 
-/* ,"KEY":"VALUE" */
-static void
-append_member(struct buffer *out, const char *key, struct span value)
-{
-    buffer_printf(out, ",\"%s\":", key);
-    buffer_append_json_string(out, value);
-}
-
 static void
 append_window(struct buffer *out, const char *key, int64_t minutes)
 {
@@ -38,7 +31,7 @@ append_period(struct buffer *out, const char *key, const struct slo_objective *o
     char window[OBJECTIVE_WINDOW_SIZE];
 
     objective_window_text(objective, window);
-    append_member(out, key, span_of(window));
+    json_member_text(out, key, span_of(window));
 }
 
 /* EXTERNAL_URL/slo/alerts?service=NAME, every unusual byte escaped. */
@@ -91,11 +84,11 @@ append_alertmanager(struct buffer *out, const struct notice *notice, const char 
     const struct slo_objective *objective = &notice->objective;
 
     buffer_append_text(out, "{\"labels\":{\"alertname\":\"" ALERT_NAME "\"");
-    append_member(out, "tenant", notice_tenant(notice));
-    append_member(out, "service", notice_service(notice));
-    append_member(out, "objective", span_of(objective->id));
-    append_member(out, "severity", span_of(alert_severity_name(notice->severity)));
-    append_member(out, "slo_type", span_of(slo_type_name(objective->type)));
+    json_member_text(out, "tenant", notice_tenant(notice));
+    json_member_text(out, "service", notice_service(notice));
+    json_member_text(out, "objective", span_of(objective->id));
+    json_member_text(out, "severity", span_of(alert_severity_name(notice->severity)));
+    json_member_text(out, "slo_type", span_of(slo_type_name(objective->type)));
     buffer_append_text(out, "},\"annotations\":{\"summary\":");
     buffer_append_json_string(out, sentence_of(notice));
     append_period(out, "slo_window", objective);
@@ -142,12 +135,12 @@ webhook_body_json(struct buffer *out, const struct notice *notice, const char *e
     const struct slo_objective *objective = &notice->objective;
 
     buffer_printf(out, "{\"version\":1,\"id\":\"%s\"", notice->id);
-    append_member(out, "state", span_of(alert_status_name(notice->status)));
-    append_member(out, "severity", span_of(alert_severity_name(notice->severity)));
-    append_member(out, "tenant", notice_tenant(notice));
-    append_member(out, "service", notice_service(notice));
-    append_member(out, "objective", span_of(objective->id));
-    append_member(out, "type", span_of(slo_type_name(objective->type)));
+    json_member_text(out, "state", span_of(alert_status_name(notice->status)));
+    json_member_text(out, "severity", span_of(alert_severity_name(notice->severity)));
+    json_member_text(out, "tenant", notice_tenant(notice));
+    json_member_text(out, "service", notice_service(notice));
+    json_member_text(out, "objective", span_of(objective->id));
+    json_member_text(out, "type", span_of(slo_type_name(objective->type)));
     buffer_append_char(out, ',');
     append_number(out, "target", objective->target);
     append_period(out, "window", objective);

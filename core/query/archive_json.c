@@ -2,6 +2,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/crc32c.h"
+#include "core/base/json_member.h"
 #include "core/base/timestamp.h"
 #include "core/base/uuid.h"
 
@@ -109,33 +110,12 @@ archive_cursor_read(struct span text, struct archive_request *request)
 /* ---- the answer ---- */
 
 static void
-write_text(struct buffer *out, const char *name, struct span value)
-{
-    buffer_printf(out, ",\"%s\":", name);
-    if (value.data == NULL) {
-        buffer_append_text(out, "null");
-    } else {
-        buffer_append_json_string(out, value);
-    }
-}
-
-static void
-write_raw(struct buffer *out, const char *name, struct span value)
-{
-    buffer_printf(out, ",\"%s\":", name);
-    buffer_append_span(out, value.data == NULL ? SPAN_LITERAL("null") : value);
-}
-
-static void
 write_time(struct buffer *out, const char *name, int64_t us)
 {
-    char text[TIMESTAMP_TEXT_SIZE];
-    const int64_t shown = us < TIMESTAMP_MIN_US   ? TIMESTAMP_MIN_US
-                          : us > TIMESTAMP_MAX_US ? TIMESTAMP_MAX_US
-                                                  : us;
-    const size_t len = timestamp_format(shown, text);
-
-    buffer_printf(out, ",\"%s\":\"%.*s\"", name, (int)len, text);
+    json_member_time(out, name,
+                     us < TIMESTAMP_MIN_US   ? TIMESTAMP_MIN_US
+                     : us > TIMESTAMP_MAX_US ? TIMESTAMP_MAX_US
+                                             : us);
 }
 
 static void
@@ -146,8 +126,8 @@ write_event(struct buffer *out, const struct archive_item *item)
 
     buffer_append_text(out, "{\"event_id\":");
     buffer_append_json_string(out, event->id);
-    write_text(out, "event_name", event->name);
-    write_text(out, "service", event->service);
+    json_member_text(out, "event_name", event->name);
+    json_member_text(out, "service", event->service);
     buffer_append_text(out, ",\"status\":");
     if (event->has_status) {
         buffer_append_u64(out, event->status);
@@ -160,12 +140,12 @@ write_event(struct buffer *out, const struct archive_item *item)
     } else {
         buffer_append_text(out, "null");
     }
-    write_text(out, "channel", event->channel);
-    write_text(out, "campaign_id", event->campaign_id);
-    write_text(out, "user_id", event->user_id);
-    write_raw(out, "tags", event->tags);
-    write_raw(out, "properties", event->properties);
-    write_text(out, "trace_id", event->trace_id);
+    json_member_text(out, "channel", event->channel);
+    json_member_text(out, "campaign_id", event->campaign_id);
+    json_member_text(out, "user_id", event->user_id);
+    json_member_raw(out, "tags", event->tags);
+    json_member_raw(out, "properties", event->properties);
+    json_member_text(out, "trace_id", event->trace_id);
     write_time(out, "timestamp", item->position.occurred_us);
     write_time(out, "created_at", event->created_at_us);
     uuid_text(item->position.node_id, node);

@@ -1,7 +1,7 @@
 #include "core/query/dead_letters.h"
 
 #include "core/base/json.h"
-#include "core/base/timestamp.h"
+#include "core/base/json_member.h"
 #include "core/base/uuid.h"
 
 enum {
@@ -66,46 +66,15 @@ dead_letter_id_parse(struct span text, uint64_t *out)
 /* ---- one letter ---- */
 
 static void
-write_text(struct buffer *out, const char *name, struct span value)
-{
-    buffer_printf(out, ",\"%s\":", name);
-    if (value.data == NULL) {
-        buffer_append_text(out, "null");
-    } else {
-        buffer_append_json_string(out, value);
-    }
-}
-
-static void
-write_time(struct buffer *out, const char *name, int64_t us)
-{
-    char text[TIMESTAMP_TEXT_SIZE];
-
-    if (us == 0 || us < TIMESTAMP_MIN_US || us > TIMESTAMP_MAX_US) {
-        buffer_printf(out, ",\"%s\":null", name);
-        return;
-    }
-    (void)timestamp_format(us, text);
-    buffer_printf(out, ",\"%s\":\"%s\"", name, text);
-}
-
-/* As the JSON it is, its line ends (which stand between tokens only) as spaces. */
-static void
 write_payload(struct buffer *out, struct span payload)
 {
-    const size_t at = out->len;
     struct json_text text;
     struct json_error error;
 
     if (payload.data == NULL || json_scan(payload, JSON_DEPTH_LIMIT, &text, &error) != ERR_OK) {
-        buffer_append_json_string(out, payload); /* somebody has changed it by hand */
-        return;
-    }
-    buffer_append_span(out, text.value.raw);
-    for (size_t i = at; i < out->len; i++) {
-        if (out->data[i] == '\n' || out->data[i] == '\r') {
-            out->data[i] = ' ';
-        }
+        json_member_text(out, "payload", payload); /* somebody has changed it by hand */
+    } else {
+        json_member_raw(out, "payload", text.value.raw);
     }
 }
 
@@ -121,16 +90,15 @@ dead_letter_write(struct buffer *out, const struct dead_letter *letter)
                   dead_letter_state_name(dead_letter_state_of(letter)),
                   letter->duplicate ? "true" : "false", node);
     buffer_append_u64(out, letter->seq);
-    write_text(out, "tenant_id", letter->tenant);
-    write_text(out, "event_id", letter->event_id);
-    write_text(out, "event_name", letter->event_name);
-    write_text(out, "reason", letter->reason);
+    json_member_text(out, "tenant_id", letter->tenant);
+    json_member_text(out, "event_id", letter->event_id);
+    json_member_text(out, "event_name", letter->event_name);
+    json_member_text(out, "reason", letter->reason);
     buffer_append_text(out, ",\"error_code\":");
     buffer_append_u64(out, letter->error_code);
-    write_time(out, "created_at", letter->created_us);
-    write_time(out, "replayed_at", letter->replayed_us);
-    write_time(out, "discarded_at", letter->discarded_us);
-    buffer_append_text(out, ",\"payload\":");
+    json_member_moment(out, "created_at", letter->created_us);
+    json_member_moment(out, "replayed_at", letter->replayed_us);
+    json_member_moment(out, "discarded_at", letter->discarded_us);
     write_payload(out, letter->payload);
     buffer_append_char(out, '}');
 }

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "core/base/timestamp.h"
+#include "core/base/json_member.h"
 #include "core/slo/objective.h"
 
 /* Where one alert's JSON lies, and what it is sorted by. */
@@ -36,22 +36,6 @@ rank_of(const struct alert_view *view)
         break;
     }
     return 4;
-}
-
-/* ,"KEY":TIME, null for never */
-static void
-write_time(struct buffer *out, const char *key, int64_t us)
-{
-    char text[TIMESTAMP_TEXT_SIZE];
-
-    buffer_printf(out, ",\"%s\":", key);
-    if (us == 0) {
-        buffer_append_text(out, "null");
-        return;
-    }
-    buffer_append_char(out, '"');
-    buffer_append(out, text, timestamp_format(us, text));
-    buffer_append_char(out, '"');
 }
 
 static void
@@ -148,9 +132,9 @@ write_alert(struct buffer *out, const struct alert_view *view)
                   alert_status_name(state->status));
     write_flag(out, "no_data", state->no_data);
     write_flag(out, "held_back", state->held_back);
-    write_time(out, "since", state->since_us);
-    write_time(out, "fired_at", state->fired_us);
-    write_time(out, "resolved_at", state->resolved_us);
+    json_member_moment(out, "since", state->since_us);
+    json_member_moment(out, "fired_at", state->fired_us);
+    json_member_moment(out, "resolved_at", state->resolved_us);
     write_number(out, "target", objective->target);
     objective_window_text(objective, window);
     buffer_printf(out, ",\"window\":\"%s\"", window);
@@ -216,7 +200,7 @@ alerts_json(struct alerts *alerts, const struct alerts_filter *filter, int64_t n
         }
         buffer_append_text(out, "{\"firing\":");
         buffer_append_u64(out, pieces.firing);
-        write_time(out, "as_of", now_us);
+        json_member_moment(out, "as_of", now_us);
         buffer_append_text(out, ",\"alerts\":[");
         piece = (const struct piece *)(const void *)pieces.items.data;
         for (uint32_t i = 0; i < pieces.count; i++) {
@@ -254,7 +238,7 @@ add_brief(void *arg, struct span tenant, struct span service, const char *object
     buffer_printf(brief->out, "%s{\"severity\":\"%s\",\"state\":\"%s\"", brief->any ? "," : "",
                   alert_severity_name(severity), alert_status_name(state->status));
     write_flag(brief->out, "no_data", state->no_data);
-    write_time(brief->out, "since", state->since_us);
+    json_member_moment(brief->out, "since", state->since_us);
     buffer_append_char(brief->out, '}');
     brief->any = true;
 }

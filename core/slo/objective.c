@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "core/base/json.h"
+#include "core/base/json_member.h"
 #include "core/base/timestamp.h"
 
 enum {
@@ -695,29 +696,13 @@ objective_is_valid(const struct objective *objective, const char **why)
 /* ---- writing ---- */
 
 static void
-write_text(struct buffer *out, const char *key, const char *text)
-{
-    buffer_printf(out, ",\"%s\":", key);
-    buffer_append_json_string(out, span_of(text));
-}
-
-static void
-write_time(struct buffer *out, const char *key, int64_t us)
-{
-    char text[TIMESTAMP_TEXT_SIZE];
-
-    (void)timestamp_format(us, text);
-    write_text(out, key, text);
-}
-
-static void
 write_good_status(struct buffer *out, const struct slice_status_rule *rule)
 {
     char text[OBJECTIVE_STATUS_SIZE];
 
     objective_status_text(rule, text);
     if (text[0] == 'l') {
-        write_text(out, "good_status", text);
+        json_member_text(out, "good_status", span_of(text));
         return;
     }
     buffer_append_text(out, ",\"good_status\":[\"");
@@ -739,9 +724,9 @@ objective_write(struct buffer *out, const struct objective *objective)
 
     buffer_append_text(out, "{\"id\":");
     buffer_append_json_string(out, span_of(slo->id));
-    write_text(out, "tenant", objective->tenant);
-    write_text(out, "service_name", objective->service);
-    write_text(out, "slo_type", slo_type_name(slo->type));
+    json_member_text(out, "tenant", span_of(objective->tenant));
+    json_member_text(out, "service_name", span_of(objective->service));
+    json_member_text(out, "slo_type", span_of(slo_type_name(slo->type)));
     buffer_append_text(out, ",\"slo_value\":");
     buffer_append_json_number(out, slo->target);
     if (slo->type == SLO_LATENCY) {
@@ -751,20 +736,20 @@ objective_write(struct buffer *out, const struct objective *objective)
         write_good_status(out, &slo->good_status);
     }
     objective_window_text(slo, window);
-    write_text(out, "window", window);
+    json_member_text(out, "window", span_of(window));
     buffer_printf(out, ",\"windows_days\":%lld", (long long)whole_days(slo->window_minutes));
     if (slo->window != SLO_ROLLING) {
-        write_text(out, "time_zone", slo->zone);
+        json_member_text(out, "time_zone", span_of(slo->zone));
     }
     buffer_printf(out, ",\"min_bad_events\":%u", slo->min_bad_events);
     if (slo->counted_from_us != 0) {
-        write_time(out, "history_from", slo->counted_from_us);
+        json_member_time(out, "history_from", slo->counted_from_us);
     }
     buffer_printf(out, ",\"version\":%u", objective->version);
-    write_time(out, "created_at", objective->created_us);
-    write_time(out, "updated_at", objective->updated_us);
+    json_member_time(out, "created_at", objective->created_us);
+    json_member_time(out, "updated_at", objective->updated_us);
     if (objective->updated_by[0] != '\0') {
-        write_text(out, "updated_by", objective->updated_by);
+        json_member_text(out, "updated_by", span_of(objective->updated_by));
     }
     buffer_append_char(out, '}');
 }
