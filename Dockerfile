@@ -17,6 +17,8 @@ RUN /usr/local/lib/sluice/infra/scripts/dependencies.sh container \
     && useradd --system --uid 10001 --gid sluice --no-create-home --home-dir /data sluice \
     && install -d -o sluice -g sluice -m 750 /data
 COPY --from=build /out/sluice /usr/local/bin/sluice
+# A library that is missing shows here, not in front of the users.
+RUN sluice --version
 USER sluice
 WORKDIR /data
 VOLUME /data

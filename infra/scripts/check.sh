@@ -108,12 +108,27 @@ check_docs() {
     return "$failed"
 }
 
+# The container's last stage installs what the server links with. libc6 is in every image.
+check_packages() {
+    local failed=0 library package path
+    "$MAKE" --no-print-directory -j"$jobs" CONFIG=debug all || return 1
+    for library in $(objdump -p build/debug/sluice | awk '$1 == "NEEDED" { print $2 }'); do
+        path=$(ldd build/debug/sluice | awk -v library="$library" '$1 == library { print $3 }')
+        package=$(dpkg-query -S "*$path" 2>/dev/null | sed -n '1s/:.*//p')
+        [ "$package" = libc6 ] || grep -qx "container $package" infra/packages.txt || {
+            printf 'infra/packages.txt: %s of %s is not in the group container\n' "$library" "${package:-no package}"
+            failed=1
+        }
+    done
+    return "$failed"
+}
+
 check_openapi() {
     "$MAKE" --no-print-directory -j"$jobs" CONFIG=debug all >/dev/null && infra/scripts/lint_openapi.sh
 }
 
 steps=("$@")
-[ $# -gt 0 ] || steps=(format includes headers gcc clang tidy cppcheck shell docs openapi)
+[ $# -gt 0 ] || steps=(format includes headers gcc clang tidy cppcheck shell docs packages openapi)
 for step in "${steps[@]}"; do
     began=$SECONDS
     code=0
