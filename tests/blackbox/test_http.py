@@ -324,7 +324,7 @@ class Bulk(HttpCase):
 
 
 class Protocol(HttpCase):
-    env = {"HTTP_READ_TIMEOUT_MS": 1000}
+    env = {"HTTP_READ_TIMEOUT_MS": int(1000 * procs.SLOWNESS)}
 
     def test_keep_alive_and_pipelining_answer_in_order(self):
         requests = b"".join(

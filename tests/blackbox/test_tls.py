@@ -257,7 +257,7 @@ class Talking(TlsCase):
         self.finish(server)
 
     def test_a_client_that_never_reads_is_closed(self):
-        server = self.secure(HTTP_READ_TIMEOUT_MS=500)
+        server = self.secure(HTTP_READ_TIMEOUT_MS=int(500 * procs.SLOWNESS))
         before = server.metric("sluice_http_timeouts_total")
         client = server.client()
         client.connect()
@@ -309,7 +309,7 @@ class Talking(TlsCase):
         self.finish(server)
 
     def test_a_request_that_does_not_end_is_answered_in_time(self):
-        server = self.secure(HTTP_READ_TIMEOUT_MS=500)
+        server = self.secure(HTTP_READ_TIMEOUT_MS=int(500 * procs.SLOWNESS))
         with server.client() as client:
             client.send(b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
             self.assertEqual(client.read().status, 408)
@@ -453,7 +453,7 @@ class Handshakes(TlsCase):
         self.finish(server)
 
     def test_a_slow_handshake_is_given_up(self):
-        server = self.secure(HTTP_READ_TIMEOUT_MS=600, HTTP_IDLE_TIMEOUT_MS=60000)
+        server = self.secure(HTTP_READ_TIMEOUT_MS=int(600 * procs.SLOWNESS), HTTP_IDLE_TIMEOUT_MS=60000)
         silent = self.raw(server)
         half = self.raw(server)
         half.sendall(self.wire(server).hello()[:60])
