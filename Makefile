@@ -128,6 +128,7 @@ run: ## start MariaDB and the server here: http://127.0.0.1:8080 (HTTP_PORT=...)
 .PHONY: test
 test: ## everything that is tested, in debug, asan and tsan builds (TEST_CONFIGS=...)
 	@$(DEPENDENCIES) build test
+	@infra/scripts/unpack.sh
 	@MAKE="$(MAKE)" python3 tests/run.py $(TEST_CONFIGS)
 
 .PHONY: check

@@ -6,7 +6,6 @@ them end the page (burn below 6) and 10 000 the ticket (below 1).
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 import procs
+import programs
 import runner
 from http_client import Client, ConnectionLost
 from receiver import Receiver
@@ -451,9 +451,9 @@ class SloAlerts(runner.Drill):
         )
 
     def test_a_real_alertmanager_shows_the_alert_and_its_end(self):
-        program = os.environ.get("ALERTMANAGER_BIN") or shutil.which("prometheus-alertmanager")
+        program, why_not = programs.find("prometheus-alertmanager", "prometheus-alertmanager")
         if not program:
-            self.skipTest("prometheus-alertmanager is not installed (apt-get install prometheus-alertmanager)")
+            self.skipTest(why_not)
         port = procs.free_port()
         config = self.path("alertmanager.yml")
         with open(config, "w") as file:
