@@ -493,6 +493,7 @@ a_statement_that_takes_too_long_is_ended(void **state)
     struct seen seen = {.count = 0};
     uint64_t after[2];
     void *snapshot;
+    enum err err = ERR_UNAVAILABLE;
 
     apply_and_free(f, make_batch(0, 4));
     hasty.timeout_ms = 400;
@@ -500,10 +501,14 @@ a_statement_that_takes_too_long_is_ended(void **state)
     snapshot = begin(f, &store, after);
     store.ops->end(snapshot);
     test_db_do(f->admin, "LOCK TABLES events WRITE");
-    snapshot = begin(f, &store, after);
-    assert_int_equal(store.ops->rows(snapshot, &rows, see_row, &seen), ERR_TIMEOUT);
-    store.ops->end(snapshot);
+    /* On a machine that stands still for a second the connection's own limit is over as well. */
+    for (int tries = 0; err == ERR_UNAVAILABLE && tries < 20; tries++) {
+        snapshot = begin(f, &store, after);
+        err = store.ops->rows(snapshot, &rows, see_row, &seen);
+        store.ops->end(snapshot);
+    }
     test_db_do(f->admin, "UNLOCK TABLES");
+    assert_int_equal(err, ERR_TIMEOUT);
     snapshot = begin(f, &store, after);
     assert_int_equal(count_rows(&store, snapshot, rows), 4);
     store.ops->end(snapshot);

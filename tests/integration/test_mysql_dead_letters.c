@@ -492,7 +492,7 @@ a_letter_that_somebody_holds_is_given_up_in_time(void **state)
     struct fixture *f = *state;
     struct dead_letter_store store;
 
-    f->config.timeout_ms = 1000;
+    f->config.timeout_ms = 3000;
     store = new_store(f);
     put_letters(f, 0, 1);
     test_db_do(f->admin, "START TRANSACTION");

@@ -249,7 +249,7 @@ a_hung_server_is_given_up_after_the_timeout(void **state)
     uint64_t seq;
     int pid;
 
-    hasty.timeout_ms = 1000;
+    hasty.timeout_ms = 2000;
     sink = new_sink(&hasty, &f->owner, 0);
     assert_int_equal(sink.ops->position(sink.self, &seq), ERR_OK);
     pid = test_db_number(f->db, "pid");

@@ -1051,7 +1051,7 @@ an_idle_connection_is_closed_without_a_word(void **state)
     struct client *silent;
 
     (void)state;
-    config.idle_timeout_ms = 250;
+    config.idle_timeout_ms = 1000;
     start(&f, &config);
     silent = client_new(&f);
     assert_false(receive(silent));
