@@ -1684,6 +1684,7 @@ forget_limit(struct series *series, uint32_t at)
         struct day *day = line_item(&series->days, sizeof(*day), i);
         day->known &= (uint16_t) ~(1U << at);
     }
+    runs_forget_limit(series->runs, at);
 }
 
 /* The place of LIMIT: its own, or a free one, or that of the limit not asked about for longest. */

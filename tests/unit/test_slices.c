@@ -729,6 +729,29 @@ services_are_listed_by_tenant_in_name_order(void **state)
     slices_free(slices);
 }
 
+/* A limit that takes the place of another must not be given what was counted for that one. */
+static void
+more_limits_than_are_remembered_are_told_apart(void **state)
+{
+    struct slices *slices = make_store(0);
+
+    (void)state;
+    for (int minute = 0; minute < 20; minute++) {
+        for (int i = 0; i < 20; i++) {
+            add(slices, minute, i < minute ? 500 : 200, 1, DAY);
+        }
+    }
+    add(slices, DAY, 200, 1, DAY); /* time has gone on: what lies before is settled */
+    for (int round = 0; round < 2; round++) {
+        for (uint32_t bad = 1; bad < 20; bad++) { /* of 20 */
+            const struct slices_limit limit = {.budget_ppb = bad * 50000000};
+
+            assert_int_equal(slices_violations(slices, TENANT, SERVICE, 0, 200, limit), 19 - bad);
+        }
+    }
+    slices_free(slices);
+}
+
 static void
 an_unknown_series_adds_nothing(void **state)
 {
@@ -969,6 +992,7 @@ main(void)
         cmocka_unit_test(services_are_listed_by_tenant_in_name_order),
         cmocka_unit_test(an_unknown_series_adds_nothing),
         cmocka_unit_test(limits_are_compared_in_integers),
+        cmocka_unit_test(more_limits_than_are_remembered_are_told_apart),
         cmocka_unit_test(without_memory_nothing_changes),
         cmocka_unit_test(without_memory_a_new_series_or_store_is_refused),
         cmocka_unit_test(sums_only_rise_while_threads_add),
