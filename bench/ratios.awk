@@ -54,6 +54,9 @@ function row(text, a, b, goal, bound,    ratio, verdict) {
     } else if (value["load"] == "slo") {
         what = "slo " value["work"]
         services = "services" in value ? value["services"] : services
+    } else if (value["load"] == "drain") {
+        what = "drain " value["work"] " " value["server"]
+        pending = "pending" in value ? value["pending"] : pending
     } else if (value["load"] == "bulk" || value["load"] == "reading") {
         what = value["load"] " " value["server"] " " value["work"]
     } else {
@@ -74,6 +77,8 @@ function row(text, a, b, goal, bound,    ratio, verdict) {
     keep(what, "p999_us")
     keep(what, "cpu_ms")
     keep(what, "wall_ms")
+    keep(what, "first_ack_ms")
+    keep(what, "anon_mib")
 }
 
 END {
@@ -126,6 +131,12 @@ END {
         median("slo tick_whole", "wall_ms"), 100, "below", 1)
     row("its rows of slo_windows, ms, beside plain sums by MariaDB",
         median("slo tick_windows", "wall_ms"), median("slo tick_peer_sql", "wall_ms"), "", 0)
+    row("drain into MariaDB, events/s, beside LOAD DATA of the same rows",
+        median("drain drain sluice", "events_s"), median("drain drain load-data", "events_s"), "at least", 0.8)
+    row("start with " pending " events pending, ms until the first ack, beside 2000",
+        median("drain start ", "first_ack_ms"), 2000, "below", 1)
+    row("its memory while draining, MiB without the log's own pages, beside 256",
+        median("drain start ", "anon_mib"), 256, "below", 1)
     split("1 64 256 1024", groups, " ")
     for (i = 1; i <= 4; i++) {
         row("log alone, events/s in groups of " groups[i] ", beside a bare LMDB",

@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 seconds=${BENCH_SECONDS:-2}        # of each run
 rounds=${BENCH_ROUNDS:-5}          # how often each is repeated, in turn
 rate=${BENCH_RATE:-20000}          # requests per second of the open-loop runs
+pending=${BENCH_PENDING:-400000}   # events in the log that is drained
 read -r -a connections <<<"${BENCH_CONNECTIONS:-64 250}"
 
 PATH=$PATH:/usr/sbin
@@ -51,6 +52,7 @@ clean_up() {
     end "$sluice_pid"
     end "$nginx_pid"
     end "$redis_pid"
+    [ ! -d "$work/drain/mariadb" ] || infra/scripts/mariadb.sh kill "$work/drain/mariadb" >/dev/null 2>&1 || true
     [ ! -d "$work/mariadb" ] || infra/scripts/mariadb.sh kill "$work/mariadb" >/dev/null 2>&1 || true
     [ -z "$work" ] || rm -rf "$work"
     exit "$status"
@@ -322,6 +324,17 @@ run_slo() {
     done <<<"$output"
 }
 
+run_drain() {
+    local line output
+    mkdir "$work/drain"
+    chmod 755 "$work/drain" # the database may run as another user
+    output=$(timeout --foreground $((300 + pending / 2000)) python3 bench/drain.py "$built/sluice" "$work/drain" "$pending" 3)
+    rm -rf "$work/drain"
+    while read -r line; do
+        emit "round=1 load=drain ${line#drain }"
+    done <<<"$output"
+}
+
 # ---- the whole ----
 
 describe_machine() {
@@ -347,6 +360,7 @@ describe_machine() {
 [[ $seconds =~ ^[0-9]+$ && $seconds -gt 0 ]] || die "BENCH_SECONDS must be a whole number above 0"
 [[ $rounds =~ ^[0-9]+$ && $rounds -gt 0 ]] || die "BENCH_ROUNDS must be a whole number above 0"
 [[ $rate =~ ^[0-9]+$ && $rate -gt 0 ]] || die "BENCH_RATE must be a whole number above 0"
+[[ $pending =~ ^[0-9]+$ && $pending -ge 100000 ]] || die "BENCH_PENDING must be a whole number from 100000"
 for count in "${connections[@]}"; do
     [[ $count =~ ^[0-9]+$ && $count -gt 0 && $count -le 4000 ]] ||
         die "BENCH_CONNECTIONS must be numbers from 1 to 4000"
@@ -370,6 +384,7 @@ describe_machine
 
 run_wal 1
 run_slo
+run_drain
 run_bulk_reading 1
 run_counts
 start_nginx
