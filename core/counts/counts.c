@@ -42,6 +42,9 @@ counts_add(struct counts *counts, uint64_t seq, const struct event *event)
     }
     if (err == ERR_OK) {
         err = count_tail_add(&counts->tail, seq, &entry);
+        if (err != ERR_OK && entry.at.name != COUNT_NO_NAME) {
+            atomic_fetch_add_explicit(&counts->dropped_events, 1, memory_order_relaxed);
+        }
     }
     if (seq % WAKE_EVERY == 0 && seq - atomic_load(&counts->counted_seq) >= FOLD_EVENTS) {
         pthread_cond_signal(&counts->wake); /* one that is missed costs FOLD_WAIT_MS */

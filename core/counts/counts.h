@@ -160,7 +160,7 @@ MUST_CHECK enum err counts_view_each_name(struct counts_view *view, struct span 
 /*
  * True when an answer of this view so far was not all there is: it split or filtered by a value
  * some of whose events count as COUNTS_OTHER, damaged history was left out, there are events of
- * names beyond the limit, or it reached back to what has been dropped.
+ * names beyond the limit or left out without memory, or it reached back to what has been dropped.
  */
 bool counts_view_degraded(const struct counts_view *view);
 
@@ -176,7 +176,7 @@ struct counts_stats {
     int64_t from_us;      /* earlier times have been dropped; INT64_MIN: none has */
     uint64_t history_bytes;
     uint64_t history_bytes_max;
-    uint64_t dropped_events; /* of names beyond the limit, since the start */
+    uint64_t dropped_events; /* of names beyond the limit, or without memory, since the start */
     uint64_t other_events;   /* with a value beyond the limits, since the start */
 };
 void counts_stats(struct counts *counts, struct counts_stats *out); /* any thread */

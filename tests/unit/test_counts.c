@@ -13,6 +13,7 @@
 #include "core/counts/counts.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_count_store.h"
+#include "tests/unit/failing_alloc.h"
 
 enum {
     MODEL_MAX = 200000,
@@ -636,6 +637,38 @@ names_beyond_the_limit_are_left_out_and_said_to_be(void **state)
 }
 
 static void
+an_event_left_out_without_memory_is_said_to_be(void **state)
+{
+    struct fixture *f = *state;
+    struct counts_stats stats;
+    struct counts_view *view;
+    struct counts_sum sum = {0};
+    const struct counts_filter filter = {.tenant = SPAN_LITERAL("default")};
+    const struct event event = {
+        .tenant = SPAN_LITERAL("default"), .name = SPAN_LITERAL("first"), .occurred_at_us = NOW};
+    enum err err;
+
+    if (!FAILING_ALLOC) {
+        print_message("the sanitizers bring their own malloc()\n");
+        skip();
+    }
+    assert_int_equal(counts_add(f->counts, 1, &event), ERR_OK);
+    fail_allocations_after(0);
+    err =
+        counts_add(f->counts, UINT64_C(1) << 40, &event); /* far on: there is no room for it yet */
+    fail_allocations_after(-1);
+    assert_int_equal(err, ERR_NO_MEMORY);
+    counts_stats(f->counts, &stats);
+    assert_int_equal(stats.dropped_events, 1);
+    assert_int_equal(counts_view_open(f->counts, &view), ERR_OK);
+    assert_int_equal(counts_view_sum(view, &filter, INT64_MIN, INT64_MAX, &sum), ERR_OK);
+    assert_int_equal(sum.total, 1);
+    assert_true(counts_view_degraded(view));
+    counts_sum_clear(&sum);
+    counts_view_close(view);
+}
+
+static void
 the_oldest_goes_when_the_history_is_too_large(void **state)
 {
     struct fixture *f = *state;
@@ -871,6 +904,7 @@ main(void)
         TEST(what_the_history_costs_to_read_follows_time_and_not_events),
         TEST(campaigns_beyond_the_limit_count_as_others_and_the_totals_stay_exact),
         TEST(names_beyond_the_limit_are_left_out_and_said_to_be),
+        TEST(an_event_left_out_without_memory_is_said_to_be),
         TEST(the_oldest_goes_when_the_history_is_too_large),
         TEST(a_roll_up_that_stands_alone_has_the_users_it_has_among_others),
         TEST(a_roll_up_of_an_older_build_is_read_as_before),
