@@ -190,6 +190,42 @@ check_space(struct wal *wal)
 /* ---- the environment ---- */
 
 /*
+ * LMDB makes its file in place, and does not open one that a power loss left half made. So a new
+ * one is made under another name, and gets its own when all of it is on the disk.
+ */
+static enum err
+make_data_file(struct wal *wal)
+{
+    char path[4096];
+    char beside[4096];
+    MDB_env *env = NULL;
+    int rc;
+
+    snprintf(path, sizeof(path), "%s/data.mdb", wal->dir);
+    snprintf(beside, sizeof(beside), "%s/data.mdb.new", wal->dir);
+    if (access(path, F_OK) == 0) {
+        return ERR_OK;
+    }
+    if (errno != ENOENT || (unlink(beside) != 0 && errno != ENOENT)) {
+        return fail_errno("look for data.mdb", wal->dir);
+    }
+    rc = mdb_env_create(&env);
+    if (rc == 0) { /* sluice.lock is ours, so LMDB needs no lock file */
+        rc = mdb_env_open(env, beside, MDB_NOSUBDIR | MDB_NOLOCK, 0640);
+    }
+    if (rc == 0) {
+        rc = mdb_env_sync(env, 1);
+    }
+    if (env != NULL) {
+        mdb_env_close(env);
+    }
+    if (rc != 0) {
+        return fail_lmdb("make data.mdb", rc);
+    }
+    return rename(beside, path) == 0 ? sync_dir(wal->dir) : fail_errno("name data.mdb", path);
+}
+
+/*
  * A limit set lower than what the file already holds must still leave room to start and to drain: a
  * full map can do neither.
  */
@@ -690,6 +726,9 @@ wal_open(struct wal **out, const struct wal_config *config)
     }
     if (err == ERR_OK) {
         err = check_space(wal);
+    }
+    if (err == ERR_OK) {
+        err = make_data_file(wal);
     }
     if (err == ERR_OK) {
         err = open_env(wal);

@@ -202,6 +202,23 @@ class WriteBoundaries(runner.Drill):
         self.assertGreater(self.staged_states, 0)
         self.check_stderr()
 
+    def test_the_first_start_may_end_anywhere(self):
+        """Nothing is acknowledged yet, but the next start must not need anybody's help."""
+        notes, names = self.record("first", {}, 0)
+        count = procs.int_env("BOUNDARY_STATES", 60) // 3
+        # The log's own file is made by the first dozen of notes.
+        places = [i for i, note in enumerate(notes) if note.kind in "OWDESTR"][:60]
+        moments = sorted(self.random.choices(places[:20], k=count // 2) + self.random.choices(places, k=count // 2))
+        disk = crash_states.Disk(names)
+        place = 0
+        for moment in moments:
+            for note in notes[place : moment + 1]:
+                disk.play(note)
+            place = moment + 1
+            state, way = disk.crash(self.random)
+            self.look(state, {}, "after note %d (%s), %s of what was in flight" % (moment, notes[moment].kind, way), serve=True)
+        self.check_stderr()
+
     def test_nor_is_one_lost_while_mysql_takes_them_and_the_log_is_trimmed(self):
         db = self.database()
         count = procs.int_env("BOUNDARY_STATES", 60) // 4

@@ -3,7 +3,7 @@
 The record comes from record_writes.c. The rules are those a disk with a volatile cache keeps: what
 was written before a sync that has returned is there; of what was written later each sector of 512
 bytes is there or not, for itself, in any order; a file that has grown may have its old length; a
-new file may be missing until its directory was synced.
+new file may be missing until its directory was synced, and one that was renamed have its old name.
 """
 
 import os
@@ -57,6 +57,8 @@ def acks_in(sent):
 class _File:
     def __init__(self, content=None):
         self.there = content is not None  # its entry in the directory is durable
+        self.former = None  # the name it had before, while it may still have it ...
+        self.replaced = None  # ... and the file whose name it took
         self.synced = bytearray(content or b"")
         self.pending = []  # (offset, bytes) or (length, None) in order
 
@@ -77,6 +79,10 @@ class Disk:
             if note.kind == "S":
                 for file in self.files.values():
                     file.there = True
+                    file.former = file.replaced = None
+            return
+        if note.kind == "R":
+            self._rename(name, note.data.decode())
             return
         file = self.files.setdefault(name, _File())
         if note.kind in "WD":
@@ -85,6 +91,13 @@ class Disk:
             file.pending.append((note.offset, None))
         elif note.kind in "SE" and not self.ignore_syncs:
             self._settle(file, note.kind)
+
+    def _rename(self, name, to):
+        file = self.files.pop(name)
+        file.former = name if file.there else None
+        file.replaced = self.files.get(to)
+        file.there = False
+        self.files[to] = file
 
     @staticmethod
     def _settle(file, kind):
@@ -108,8 +121,11 @@ class Disk:
         state = {}
         for name, file in self.files.items():
             if not file.there and random.random() < 0.5:
-                continue
-            state[name] = bytes(self._survivor(file, way, random))
+                if file.replaced is not None:
+                    state[name] = bytes(self._survivor(file.replaced, way, random))
+                name = file.former
+            if name is not None:
+                state[name] = bytes(self._survivor(file, way, random))
         return state, way
 
     @staticmethod

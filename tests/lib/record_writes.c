@@ -8,18 +8,20 @@
  * answer before it is sent. One lock makes the order of the notes an order that happened.
  *
  *   record   0  u8   kind: O opened, W write, D write that is durable once E follows it, S synced,
- *                    T new length (OFFSET), A sent on a socket
+ *                    T new length (OFFSET), R renamed, A sent on a socket
  *            1  u8   number of the file, from its O
  *            2  u16  zero
  *            4  u32  length of the bytes
  *            8  u64  offset
- *            16      bytes: the file's name (O; "." is the directory itself), what is written
+ *            16      bytes: the file's name (O; "." is the directory itself; R: the new one), what
+ * is written
  */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -100,21 +102,32 @@ number_of(const char *name)
     return i;
 }
 
-static void
-opened(int fd, const char *path, int flags)
+/* The name PATH has in the directory that is recorded; NULL when it is elsewhere. */
+static const char *
+name_of(const char *path)
 {
     const char *dir = getenv("RECORD_DIR");
     size_t len = dir == NULL ? 0 : strlen(dir);
     const char *name = path + len;
 
+    if (len == 0 || strncmp(path, dir, len) != 0 || (*name != '/' && *name != '\0')) {
+        return NULL;
+    }
+    return *name == '\0' ? "." : name + 1;
+}
+
+static void
+opened(int fd, const char *path, int flags)
+{
+    const char *name = name_of(path);
+
     if (fd < 0 || fd >= FDS) {
         return;
     }
     known[fd] = (struct known){3, 0, 0};
-    if (len == 0 || strncmp(path, dir, len) != 0 || (*name != '/' && *name != '\0')) {
+    if (name == NULL) {
         return;
     }
-    name = *name == '\0' ? "." : name + 1;
     if (out < 0) {
         out = REAL(open)(getenv("RECORD_FILE"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     }
@@ -150,6 +163,17 @@ open64(const char *path, int flags, ...)
     fd = REAL(open64)(path, flags, mode);
     opened(fd, path, flags);
     return fd;
+}
+
+int
+rename(const char *from, const char *to)
+{
+    const char *name = name_of(from);
+
+    if (name != NULL) {
+        note('R', number_of(name), 0, PART(name_of(to), strlen(name_of(to))), 1);
+    }
+    return REAL(rename)(from, to);
 }
 
 int

@@ -762,6 +762,25 @@ role_read(const char *dir)
 
 /* A process of its own for each length: LMDB may abort, which is an end, but never SIGBUS. */
 static void
+a_data_file_that_was_half_made_is_made_anew(void **state)
+{
+    struct wal_fixture *fixture = *state;
+    char path[512];
+    int fd;
+
+    wal_fixture_path(fixture, "data.mdb.new", path);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 8192), 0); /* as a power loss may leave it: nothing but zeros */
+    close(fd);
+    wal_fixture_start(fixture);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(wal_fixture_append(fixture, 1, 300, 0), ERR_OK);
+    wal_fixture_restart(fixture);
+    assert_int_equal(wal_fixture_drain_all(fixture), 300);
+}
+
+static void
 a_data_file_cut_short_is_an_error_and_not_a_bus_error(void **state)
 {
     struct wal_fixture *fixture = *state;
@@ -868,6 +887,7 @@ main(int argc, char **argv)
         TEST(damaged_segments_are_sized_again),
         TEST(a_damaged_state_does_not_open),
         TEST(a_newer_format_is_refused_by_name),
+        TEST(a_data_file_that_was_half_made_is_made_anew),
         TEST(a_data_file_cut_short_is_an_error_and_not_a_bus_error),
         TEST(a_disk_without_space_at_the_start_is_said_to_be_full),
         TEST(a_disk_that_fills_up_refuses_before_it_fails),
